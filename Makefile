@@ -1,0 +1,100 @@
+# Raysum: the front door. `make help` lists the targets.
+#
+#   make sirt     installs, builds and reconstructs: figures in out/sirt
+#   make test     installs, builds and runs every test
+
+CC ?= cc
+NODE_MODULES := node_modules/.package-lock.json
+BIN := node_modules/.bin
+BUN := $(BIN)/bun
+
+WARNINGS := -Wall -Wextra -Werror
+CFLAGS ?= -O3 -g
+ALL_CFLAGS := -std=c11 $(CFLAGS) -fPIC -fvisibility=hidden $(WARNINGS) $(EXTRA_CFLAGS)
+LDLIBS := -lm -lpthread
+
+# Every file with vector kernels is compiled once a target; csrc/dispatch.c picks one at load.
+KERNELS := stack upright general
+ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)
+TARGETS := avx512 avx2 plain
+else
+TARGETS := plain
+endif
+FLAGS_avx512 := -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512
+FLAGS_avx2 := -mavx2 -mfma
+FLAGS_plain :=
+
+BUILD ?= build
+SOURCES := $(filter-out $(KERNELS:%=csrc/%.c),$(wildcard csrc/*.c))
+OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$(BUILD)/%_$(t).o))
+HEADERS := $(wildcard csrc/*.h)
+CPU_LIBRARY := $(BUILD)/libraysum.so
+
+.PHONY: all help found cpu sirt test check format symbols benchmark clean
+all: found cpu
+
+help:
+	@echo "make            the CPU library ($(CPU_LIBRARY))"
+	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
+	@echo "make test       every test, in Bun and Deno (TEST_ARGS: names of test files)"
+	@echo "make check      types, format, lint, generated symbols, exported symbols"
+	@echo "make benchmark  projections and SIRT on this machine (BENCH_ARGS)"
+	@echo "make format     formats TypeScript and C"
+	@echo "make clean      removes build and out"
+
+found:
+	@for tool in $(CC) nvcc bun deno node npm clang-format; do \
+	  path=$$(PATH="$(CURDIR)/$(BIN):$$PATH" command -v $$tool) && echo "found   $$tool: $$path" || echo "missing $$tool"; \
+	done
+
+cpu: $(CPU_LIBRARY)
+
+$(CPU_LIBRARY): $(OBJECTS)
+	$(CC) -shared $(ALL_CFLAGS) -o $@.new $^ $(LDLIBS)
+	@mv $@.new $@
+
+$(BUILD):
+	@mkdir -p $@
+
+define kernel_rule
+$(BUILD)/%_$(1).o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
+	$$(CC) $$(ALL_CFLAGS) -ffp-contract=fast -DRS_TARGET=$(1) $$(FLAGS_$(1)) -c -o $$@ $$<
+endef
+$(foreach t,$(TARGETS),$(eval $(call kernel_rule,$(t))))
+
+$(BUILD)/%.o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+$(NODE_MODULES): package-lock.json
+	npm ci --no-audit --no-fund
+	@$(BUN) --version > /dev/null 2>&1 || node node_modules/bun/install.js
+	@touch $@
+
+sirt: $(NODE_MODULES) $(CPU_LIBRARY)
+	$(BUN) run examples/sirt.ts $(SIRT_ARGS)
+
+test: $(NODE_MODULES) $(CPU_LIBRARY)
+	$(BUN) test/run.ts $(TEST_ARGS)
+
+benchmark: $(NODE_MODULES) $(CPU_LIBRARY)
+	$(BUN) run examples/benchmark.ts $(BENCH_ARGS)
+
+symbols: $(NODE_MODULES)
+	$(BUN) csrc/bindings.ts
+
+check: $(NODE_MODULES) $(CPU_LIBRARY)
+	$(BIN)/tsc --noEmit -p .
+	$(BIN)/biome check .
+	$(BUN) csrc/bindings.ts --check
+	@nm -D --defined-only $(CPU_LIBRARY) | awk '{print $$3}' | sort > $(BUILD)/exported.txt
+	@sed -n 's/^RS_API int32_t \(rs_[a-z_]*\)(.*/\1/p' csrc/raysum.h | sort | diff - $(BUILD)/exported.txt \
+	  && echo "the library exports what csrc/raysum.h declares"
+	@if command -v clang-format > /dev/null; then clang-format --dry-run --Werror csrc/*.c csrc/*.h && echo "C is formatted"; \
+	  else echo "skipped: clang-format is missing, C format not checked"; fi
+
+format: $(NODE_MODULES)
+	$(BIN)/biome check --write .
+	clang-format -i csrc/*.c csrc/*.h
+
+clean:
+	rm -rf $(BUILD) out

@@ -1,0 +1,34 @@
+// dispatch.c: which of the compiled copies of the kernels this processor can run.
+#include "plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+  const char *name;
+  const rs_family *families[4];
+} target;
+
+static const target plain = {"plain", {&rs_stack_plain, &rs_upright_plain, &rs_general_plain, NULL}};
+
+#if defined(__x86_64__)
+static const target avx512 = {"avx512", {&rs_stack_avx512, &rs_upright_avx512, &rs_general_avx512, NULL}};
+static const target avx2 = {"avx2", {&rs_stack_avx2, &rs_upright_avx2, &rs_general_avx2, NULL}};
+
+static const target *choose(void) {
+  const char *most = getenv("RAYSUM_SIMD"); // lets tests run the narrower kernels on a wide machine
+  int wide = !most || !strcmp(most, "avx512"), middle = wide || !strcmp(most, "avx2");
+  __builtin_cpu_init();
+  if (wide && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl"))
+    return &avx512;
+  if (middle && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
+  return &plain;
+}
+#else
+static const target *choose(void) { return &plain; }
+#endif
+
+const rs_family *const *rs_families(void) { return choose()->families; }
+
+const char *rs_simd_name(void) { return choose()->name; }

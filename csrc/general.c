@@ -1,0 +1,382 @@
+// general.c: the family `rs_general`: parallel and cone beams with any vectors.
+//
+// Joseph's method (P. M. Joseph, "An improved algorithm for reprojecting rays through pixel images", IEEE Trans. Med. Imaging 1,
+// 1982): a ray takes one bilinear sample on every plane of the view's main axis. Here the lanes of a vector are neighbouring planes,
+// so the same few instructions find the samples of a ray in both directions: forward gathers them from the volume, back adds to
+// them, and because no two lanes share a plane the lanes of a scatter never meet.
+//
+// Views are worked off by main axis, each axis with its own copy of the volume in the workspace: blocks of planes, stored
+// [third axis][plane][cross axis] with a border of zeros, so that a block's part around a few rays lies close together (see
+// general_box). Forward: a task is a stretch of pixels of one view. Back: a task owns a block of planes and a band of cells of the
+// third axis for all rays; every sample falls into one cell, and voxels between two bands are added up when they are unpacked.
+#include "general_kernel.h"
+#include "status.h"
+
+#include <stdlib.h>
+
+#define SAMPLES 2097152      // per task, roughly: some milliseconds
+#define MOST_FLOATS INT32_MAX // in a block: indexes in it are int32_t
+#define BAND_FLOATS 262144   // of back in a block and band: stays in the second-level cache
+#define LEAST_BAND 32        // cells; narrower bands cut too many rays
+
+// All views with the same main axis.
+typedef struct {
+  int main, cross, third;
+  int64_t views;
+  const int32_t *view;
+  int32_t planes, columns, rows; // voxels along the three axes
+  int32_t run, pitch;            // planes in a block, floats from plane to plane
+  int64_t blocks;
+  int32_t band;                  // cells of the third axis in a band of back
+  int64_t bands;
+} general_phase;
+
+typedef struct {
+  int phases;
+  general_phase phase[3];
+  int32_t *order;               // views, phase by phase
+  int32_t tile;                 // pixels side by side that forward works on at once
+  int32_t group;                // detector rows in a task of forward
+  int64_t tiles, groups;        // of a view
+  int64_t volume_floats;        // of the workspace; then the sums of squares of forward's tasks
+} general_tables;
+
+static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int accepts(const rs_geometry *geometry) {
+  (void)geometry;
+  return 1;
+}
+
+// A block of planes with one band of `cells` cells a band. Returns the band's place in the workspace.
+static int64_t make_box(const general_phase *phase, int32_t cells, int64_t bands, int64_t block, int64_t band, general_box *box) {
+  box->plane = (int32_t)(block * phase->run);
+  box->planes = (int32_t)smaller(phase->run, phase->planes - box->plane);
+  box->columns = phase->columns + 1;
+  box->row = (int32_t)(band * cells) - 1;
+  box->rows = (int32_t)smaller(cells, phase->rows - box->row);
+  box->pitch = phase->pitch;
+  box->stride = box->planes * phase->pitch;
+  int64_t rows = cells + 1;
+  return block * phase->run * bands * rows * phase->pitch + band * rows * box->stride;
+}
+
+static int32_t make_phase(general_phase *phase, const rs_geometry *geometry, int main) {
+  phase->main = main;
+  phase->cross = main == RS_X ? RS_Y : RS_X;
+  phase->third = RS_Z + RS_Y + RS_X - main - phase->cross;
+  phase->planes = geometry->shape[main];
+  phase->columns = geometry->shape[phase->cross];
+  phase->rows = geometry->shape[phase->third];
+  // Two zeros behind the last voxel and one before the first. Long rows are an odd number of cache lines, so that the planes of a
+  // block fall into different sets of the cache.
+  int64_t pitch = phase->columns + 3;
+  if (pitch >= 128) pitch = (parts(pitch, 16) | 1) * 16;
+  phase->pitch = (int32_t)pitch;
+  int64_t most = MOST_FLOATS / (pitch * (2 * (int64_t)phase->rows + 2));
+  if (!most)
+    return rs_fail(RS_EARGUMENT, "slices of %d x %d voxels: expected at most %d voxels in a slice that rays cross", phase->rows, phase->columns, MOST_FLOATS / 4);
+  phase->run = (int32_t)smaller(smaller(most, GENERAL_PLANES), phase->planes);
+  phase->blocks = parts(phase->planes, phase->run);
+  int64_t band = BAND_FLOATS / (phase->run * pitch), cells = (int64_t)phase->rows + 1;
+  phase->bands = parts(cells, band < LEAST_BAND ? LEAST_BAND : band);
+  phase->band = (int32_t)parts(cells, phase->bands);
+  return RS_OK;
+}
+
+static void release(rs_plan *plan) {
+  general_tables *tables = plan->tables;
+  free(tables->order);
+  free(tables);
+  plan->tables = NULL;
+}
+
+static int32_t prepare(rs_plan *plan) {
+  const rs_geometry *geometry = &plan->geometry;
+  general_tables *tables = calloc(1, sizeof *tables);
+  int32_t *order = malloc((size_t)geometry->views * sizeof *order);
+  if (!tables || !order) {
+    free(tables);
+    free(order);
+    return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  }
+  plan->tables = tables;
+  tables->order = order;
+  int32_t most_planes = 1;
+  for (int main = 0; main < 3; main++) {
+    const int32_t *first = order;
+    for (int32_t i = 0; i < geometry->views; i++)
+      if (geometry->view[i].main == main) *order++ = i;
+    if (order == first) continue;
+    general_phase *phase = &tables->phase[tables->phases++];
+    phase->view = first;
+    phase->views = order - first;
+    if (make_phase(phase, geometry, main)) {
+      release(plan);
+      return RS_EARGUMENT;
+    }
+    int64_t forward = phase->blocks * phase->run * (phase->rows + 2) * phase->pitch;
+    int64_t back = phase->blocks * phase->run * phase->bands * (phase->band + 1) * phase->pitch;
+    int64_t floats = forward > back ? forward : back;
+    if (tables->volume_floats < floats) tables->volume_floats = parts(floats, 16) * 16;
+    if (most_planes < phase->planes) most_planes = phase->planes;
+  }
+  int32_t supersampling = geometry->supersampling;
+  tables->tile = (int32_t)smaller(geometry->columns, GENERAL_RAYS / supersampling);
+  tables->tiles = parts(geometry->columns, tables->tile);
+  int64_t group = SAMPLES / ((int64_t)tables->tile * supersampling * supersampling * most_planes);
+  tables->group = (int32_t)smaller(geometry->rows, group < 1 ? 1 : group);
+  tables->groups = parts(geometry->rows, tables->group);
+  plan->workspace_floats = tables->volume_floats + 2 * geometry->views * tables->groups * tables->tiles;
+  return RS_OK;
+}
+
+// What the tasks of a parallel loop share.
+typedef struct {
+  const rs_plan *plan;
+  const general_tables *tables;
+  const general_phase *phase;
+  rs_output output;    // of one batch item
+  const float *input;  // of one batch item
+  float *packed;
+  double *squares;     // of the phase's forward tasks, or NULL
+  int64_t first, end;  // fine rows that back adds, counted over the views of the phase
+} general_work;
+
+static int64_t voxel_stride(const rs_geometry *geometry, int axis) {
+  int64_t row = geometry->shape[RS_X];
+  return axis == RS_X ? 1 : axis == RS_Y ? row : row * geometry->shape[RS_Y];
+}
+
+// ---- forward
+
+static void pack_row(void *context, int64_t task, int worker) {
+  (void)worker;
+  const general_work *work = context;
+  const general_phase *phase = work->phase;
+  const rs_geometry *geometry = &work->plan->geometry;
+  int64_t rows = phase->rows + 2, block = task / rows, row = task % rows;
+  general_box box;
+  float *base = work->packed + make_box(phase, phase->rows + 1, 1, block, 0, &box) + row * box.stride;
+  if (row == 0 || row == rows - 1) {
+    memset(base, 0, (size_t)box.stride * sizeof *base);
+    return;
+  }
+  int64_t plane_stride = voxel_stride(geometry, phase->main), column_stride = voxel_stride(geometry, phase->cross);
+  const float *source = work->input + box.plane * plane_stride + (row - 1) * voxel_stride(geometry, phase->third);
+  int32_t columns = phase->columns, pitch = phase->pitch, planes = box.planes;
+  for (int32_t k = 0; k < planes; k++) {
+    float *to = base + (int64_t)k * pitch;
+    to[0] = 0;
+    memset(to + 1 + columns, 0, (size_t)(pitch - 1 - columns) * sizeof *to);
+    if (column_stride == 1) memcpy(to + 1, source + k * plane_stride, (size_t)columns * sizeof *to);
+  }
+  if (column_stride != 1)
+    for (int32_t a = 0; a < columns; a++)
+      for (int32_t k = 0; k < planes; k++) base[(int64_t)k * pitch + 1 + a] = source[a * column_stride + k];
+}
+
+// Adds the samples of the fine rows of one detector row, pixel by pixel and plane by plane.
+static void gather_row(const general_work *work, const rs_view *view, int32_t row, int32_t pixel, int pixels, rs_vf *sum) {
+  const general_phase *phase = work->phase;
+  const rs_geometry *geometry = &work->plan->geometry;
+  const int supersampling = geometry->supersampling;
+  general_rays rays;
+  for (int p = 0; p < pixels; p++) sum[p] = (rs_vf){0};
+  for (int32_t fine = row * supersampling; fine < (row + 1) * supersampling; fine++)
+    for (int64_t block = 0; block < phase->blocks; block++) {
+      general_box box;
+      const float *base = work->packed + make_box(phase, phase->rows + 1, 1, block, 0, &box);
+      int32_t first, end, from = pixel * supersampling, to = (pixel + pixels) * supersampling;
+      general_columns(geometry, view, &box, fine, &first, &end);
+      first = first < from ? from : first;
+      end = end > to ? to : end;
+      if (first >= end) continue;
+      general_aim(geometry, view, &box, fine, first, end - first, &rays);
+      for (int i = 0; i < end - first; i++) {
+        rs_vf *at = &sum[(first + i) / supersampling - pixel];
+        if (rays.kind[i] == GENERAL_INSIDE) general_gather_ray(&box, &rays, i, 0, base, at);
+        else if (rays.kind[i] == GENERAL_CUTS) general_gather_ray(&box, &rays, i, 1, base, at);
+      }
+    }
+}
+
+static void forward_task(void *context, int64_t task, int worker) {
+  (void)worker;
+  const general_work *work = context;
+  const general_tables *tables = work->tables;
+  const rs_geometry *geometry = &work->plan->geometry;
+  int64_t tile = task % tables->tiles, group = task / tables->tiles % tables->groups;
+  int32_t view = work->phase->view[task / tables->tiles / tables->groups];
+  int32_t pixel = (int32_t)tile * tables->tile, row = (int32_t)group * tables->group;
+  int pixels = (int)smaller(tables->tile, geometry->columns - pixel);
+  int32_t end = (int32_t)smaller((int64_t)row + tables->group, geometry->rows);
+  rs_vf sum[GENERAL_RAYS];
+  float value[GENERAL_RAYS];
+  double squares = 0;
+  for (; row < end; row++) {
+    gather_row(work, &geometry->view[view], row, pixel, pixels, sum);
+    for (int p = 0; p < pixels; p++) {
+      value[p] = 0;
+      for (int k = 0; k < RS_LANES; k++) value[p] += sum[p][k];
+    }
+    size_t index = ((size_t)row * (size_t)geometry->views + (size_t)view) * (size_t)geometry->columns + (size_t)pixel;
+    squares += rs_output_row(&work->output, index, value, pixels);
+  }
+  if (work->squares) work->squares[task] = squares;
+}
+
+static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
+  const general_tables *tables = plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  int64_t voxels = voxel_stride(geometry, RS_Z) * geometry->shape[RS_Z];
+  int64_t pixels = (int64_t)geometry->rows * geometry->views * geometry->columns, tasks = tables->groups * tables->tiles;
+  double *squares = (double *)(plan->workspace + tables->volume_floats);
+  for (int64_t item = 0; item < batch; item++) {
+    general_work work = {.plan = plan, .tables = tables, .output = *output, .input = volume + item * voxels, .packed = plan->workspace};
+    work.output.target += item * pixels;
+    if (output->mode == RS_RESIDUAL) work.output.measured += item * pixels;
+    for (int p = 0; p < tables->phases; p++) {
+      const general_phase *phase = work.phase = &tables->phase[p];
+      if (norm) work.squares = squares + (phase->view - tables->order) * tasks;
+      if (rs_parallel_for(operation, phase->blocks * (phase->rows + 2), pack_row, &work)) return RS_CANCELLED;
+      if (rs_parallel_for(operation, phase->views * tasks, forward_task, &work)) return RS_CANCELLED;
+    }
+    if (norm) {
+      norm[item] = 0;
+      for (int64_t i = 0; i < geometry->views * tasks; i++) norm[item] += squares[i];
+    }
+  }
+  return RS_OK;
+}
+
+// ---- back
+
+static void clear_band(void *context, int64_t task, int worker) {
+  (void)worker;
+  const general_work *work = context;
+  const general_phase *phase = work->phase;
+  general_box box;
+  float *base = work->packed + make_box(phase, phase->band, phase->bands, task / phase->bands, task % phase->bands, &box);
+  memset(base, 0, (size_t)(box.rows + 1) * (size_t)box.stride * sizeof *base);
+}
+
+static void scatter_task(void *context, int64_t task, int worker) {
+  (void)worker;
+  const general_work *work = context;
+  const general_phase *phase = work->phase;
+  const rs_geometry *geometry = &work->plan->geometry;
+  const int supersampling = geometry->supersampling;
+  general_box box;
+  general_rays rays;
+  general_samples samples;
+  samples.count = 0;
+  float *base = work->packed + make_box(phase, phase->band, phase->bands, task / phase->bands, task % phase->bands, &box);
+  for (int64_t line = work->first; line < work->end; line++) {
+    int32_t view = phase->view[line / geometry->fine_rows], row = (int32_t)(line % geometry->fine_rows), column, end;
+    const float *values = work->input + ((int64_t)(row / supersampling) * geometry->views + view) * geometry->columns;
+    general_columns(geometry, &geometry->view[view], &box, row, &column, &end);
+    for (; column < end; column += GENERAL_RAYS) {
+      int count = (int)smaller(end - column, GENERAL_RAYS);
+      general_aim(geometry, &geometry->view[view], &box, row, column, count, &rays);
+      for (int i = 0; i < count; i++) {
+        float value = values[(column + i) / supersampling] * rays.scale[i];
+        if (rays.kind[i] == GENERAL_INSIDE) general_list_ray(&box, &rays, i, 0, value, &samples);
+        else if (rays.kind[i] == GENERAL_CUTS) general_list_ray(&box, &rays, i, 1, value, &samples);
+        if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || i == count - 1) {
+          general_add(&samples, base, base + box.stride);
+          samples.count = 0;
+        }
+      }
+    }
+  }
+}
+
+// Where a row of voxels along the cross axis lies, and its second part in the band before, or NULL.
+static const float *find_row(const general_work *work, int32_t plane, int32_t row, const float **second) {
+  const general_phase *phase = work->phase;
+  general_box box;
+  int64_t block = plane / phase->run, band = (row + 1) / phase->band;
+  const float *base = work->packed + make_box(phase, phase->band, phase->bands, block, band, &box);
+  int64_t place = (int64_t)(plane - box.plane) * box.pitch + 1;
+  *second = NULL;
+  if (row == box.row && band > 0)
+    *second = work->packed + make_box(phase, phase->band, phase->bands, block, band - 1, &box) + (int64_t)phase->band * box.stride + place;
+  return base + (int64_t)(row - (band * phase->band - 1)) * box.stride + place;
+}
+
+#define PIECE 256 // voxels in a row that are finished at once
+
+// A row along x, for main axes z and y.
+static void unpack_row(void *context, int64_t task, int worker) {
+  (void)worker;
+  const general_work *work = context;
+  const general_phase *phase = work->phase;
+  const rs_geometry *geometry = &work->plan->geometry;
+  int32_t plane = (int32_t)(task / phase->rows), row = (int32_t)(task % phase->rows);
+  const float *second, *values = find_row(work, plane, row, &second);
+  size_t index = (size_t)(plane * voxel_stride(geometry, phase->main) + row * voxel_stride(geometry, phase->third));
+  float sum[PIECE];
+  for (int32_t x = 0; x < phase->columns; x += PIECE) {
+    int count = (int)smaller(phase->columns - x, PIECE);
+    for (int i = 0; second && i < count; i++) sum[i] = values[x + i] + second[x + i];
+    rs_output_row(&work->output, index + (size_t)x, second ? sum : values + x, count);
+  }
+}
+
+#define SIDE 16 // rows along x in a task of unpack_square
+
+// The same for main axis x, whose rows lie along y.
+static void unpack_square(void *context, int64_t task, int worker) {
+  (void)worker;
+  const general_work *work = context;
+  const general_phase *phase = work->phase;
+  const rs_geometry *geometry = &work->plan->geometry;
+  int64_t squares = parts(phase->columns, SIDE);
+  int32_t z = (int32_t)(task / squares), y = (int32_t)(task % squares) * SIDE;
+  int rows = (int)smaller(phase->columns - y, SIDE);
+  float value[SIDE][PIECE];
+  for (int32_t x = 0; x < phase->planes; x += PIECE) {
+    int count = (int)smaller(phase->planes - x, PIECE);
+    for (int i = 0; i < count; i++) {
+      const float *second, *values = find_row(work, x + i, z, &second);
+      for (int j = 0; j < rows; j++) value[j][i] = values[y + j] + (second ? second[y + j] : 0);
+    }
+    for (int j = 0; j < rows; j++)
+      rs_output_row(&work->output, (size_t)(z * voxel_stride(geometry, RS_Z) + (y + j) * voxel_stride(geometry, RS_Y) + x), value[j], count);
+  }
+}
+
+static int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
+  const general_tables *tables = plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  int64_t voxels = voxel_stride(geometry, RS_Z) * geometry->shape[RS_Z];
+  int64_t pixels = (int64_t)geometry->rows * geometry->views * geometry->columns;
+  for (int64_t item = 0; item < batch; item++) {
+    general_work work = {.plan = plan, .tables = tables, .input = projections + item * pixels, .packed = plan->workspace};
+    for (int p = 0; p < tables->phases; p++) {
+      const general_phase *phase = work.phase = &tables->phase[p];
+      // The phases add to each other in the target; an update is clamped once all are in.
+      work.output = *output;
+      work.output.target += item * voxels;
+      if (output->mode == RS_STORE && p > 0) work.output.mode = RS_ADD;
+      if (p < tables->phases - 1) work.output.minimum = -INFINITY, work.output.maximum = INFINITY;
+      if (rs_parallel_for(operation, phase->blocks * phase->bands, clear_band, &work)) return RS_CANCELLED;
+      // A call over all blocks and bands takes whole views, or rows of one view where a view is much.
+      int64_t row = (int64_t)geometry->fine_columns * phase->run, lines = phase->views * geometry->fine_rows;
+      int64_t step = SAMPLES * phase->bands / (row * geometry->fine_rows) * geometry->fine_rows;
+      if (!step) step = SAMPLES / row;
+      if (!step) step = 1;
+      for (work.first = 0; work.first < lines; work.first = work.end) {
+        work.end = smaller(work.first + step, lines);
+        if (rs_parallel_for(operation, phase->blocks * phase->bands, scatter_task, &work)) return RS_CANCELLED;
+      }
+      int64_t unpacks = phase->main == RS_X ? phase->rows * parts(phase->columns, SIDE) : (int64_t)phase->planes * phase->rows;
+      if (rs_parallel_for(operation, unpacks, phase->main == RS_X ? unpack_square : unpack_row, &work)) return RS_CANCELLED;
+    }
+  }
+  return RS_OK;
+}
+
+const rs_family RS_NAME(rs_general) = {"general", accepts, prepare, release, forward, back};

@@ -1,0 +1,129 @@
+// general_kernel.h: the inner loops of the `rs_general` family: one ray through one block of planes, a lane a plane.
+#pragma once
+#include "general_rays.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define GENERAL_INLINE static inline __attribute__((always_inline))
+
+typedef uint32_t general_indexes __attribute__((vector_size(RS_LANES * 4)));
+
+#if RS_LANES == 16
+#define GENERAL_LANE {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#elif RS_LANES == 8
+#define GENERAL_LANE {0, 1, 2, 3, 4, 5, 6, 7}
+#else
+#define GENERAL_LANE {0, 1, 2, 3}
+#endif
+
+// near[lane] = base[index[lane]], far[lane] = base[index[lane] + 1]
+GENERAL_INLINE void general_load_pairs(const float *base, general_indexes index, rs_vf *near, rs_vf *far) {
+#if defined(__AVX512F__) || defined(__AVX2__)
+  const rs_vi lane = GENERAL_LANE, even = 2 * lane, odd = even + 1;
+#endif
+#if defined(__AVX512F__)
+  // 64-bit gathers bring both neighbours with one load.
+  __m512i all = (__m512i)index;
+  rs_vf low = (rs_vf)_mm512_i32gather_pd(_mm512_castsi512_si256(all), base, 4);
+  rs_vf high = (rs_vf)_mm512_i32gather_pd(_mm512_extracti64x4_epi64(all, 1), base, 4);
+  *near = rs_pick(low, high, even);
+  *far = rs_pick(low, high, odd);
+#elif defined(__AVX2__)
+  __m256i all = (__m256i)index;
+  rs_vf low = (rs_vf)_mm256_i32gather_pd((const double *)base, _mm256_castsi256_si128(all), 4);
+  rs_vf high = (rs_vf)_mm256_i32gather_pd((const double *)base, _mm256_extracti128_si256(all, 1), 4);
+  *near = rs_pick(low, high, even);
+  *far = rs_pick(low, high, odd);
+#else
+  for (int k = 0; k < RS_LANES; k++) (*near)[k] = base[index[k]], (*far)[k] = base[index[k] + 1];
+#endif
+}
+
+// Index of the nearest neighbour and the weights of the further ones, for the planes first ... first + RS_LANES - 1 of ray i. With
+// `cuts` the lanes outside the box get a place that belongs to no voxel.
+GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int cuts, rs_vf *a, rs_vf *b) {
+  const rs_vi plane = (rs_vi)GENERAL_LANE + first;
+  const rs_vf offset = __builtin_convertvector(plane, rs_vf);
+  rs_vf along_a = rs_splat(rays->a[i]) + offset * rays->slope_a[i], along_b = rs_splat(rays->b[i]) + offset * rays->slope_b[i];
+  rs_vi cell_a = __builtin_convertvector(along_a, rs_vi), cell_b = __builtin_convertvector(along_b, rs_vi);
+  *a = along_a - __builtin_convertvector(cell_a, rs_vf);
+  *b = along_b - __builtin_convertvector(cell_b, rs_vf);
+  general_indexes count = (general_indexes)plane;
+  general_indexes index = count * rays->step[i] + (general_indexes)cell_b * (uint32_t)box->stride + (general_indexes)cell_a + rays->index[i];
+  if (cuts) {
+    general_indexes column = count * (uint32_t)rays->column_step[i] + (general_indexes)cell_a + (uint32_t)(rays->column[i] + 1);
+    general_indexes row = count * (uint32_t)rays->row_step[i] + (general_indexes)cell_b + (uint32_t)(rays->row[i] - box->row);
+    general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) & (count < (uint32_t)box->planes));
+    index = (index & in) | (~in & (uint32_t)box->columns);
+  }
+  return index;
+}
+
+// *sum += the samples of ray i times its length.
+GENERAL_INLINE void general_gather_ray(const general_box *box, const general_rays *rays, int i, const int cuts, const float *base, rs_vf *sum) {
+  const float *next = base + box->stride;
+  rs_vf total = {0};
+  for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
+    if (cuts && first >= box->planes) break;
+    rs_vf a, b, near, far, next_near, next_far;
+    general_indexes index = general_sample(box, rays, i, first, cuts, &a, &b);
+    general_load_pairs(base, index, &near, &far);
+    general_load_pairs(next, index, &next_near, &next_far);
+    near += a * (far - near);
+    next_near += a * (next_far - next_near);
+    total += near + b * (next_near - near);
+  }
+  *sum += rays->scale[i] * total;
+}
+
+// Samples on their way to the volume: where the nearest neighbour lies, and what is added to it and the one behind it, then to the
+// two in the next row.
+#define GENERAL_SAMPLES (8 * GENERAL_PLANES)
+typedef struct {
+  int count;
+  uint32_t index[GENERAL_SAMPLES];
+  float value[4 * GENERAL_SAMPLES];
+} general_samples;
+
+// Lists value times the weights of ray i.
+GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int cuts, float value, general_samples *samples) {
+  const rs_vi lane = GENERAL_LANE;
+  const rs_vi low1 = (lane >> 1) + (lane & 1) * RS_LANES, high1 = low1 + RS_LANES / 2;                          // a0 b0 a1 b1 ...
+  const rs_vi low2 = (lane >> 2) * 2 + (lane & 1) + (lane >> 1 & 1) * RS_LANES, high2 = low2 + RS_LANES / 2; // the same by pairs
+  for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
+    if (cuts && first >= box->planes) break;
+    rs_vf a, b;
+    general_indexes index = general_sample(box, rays, i, first, cuts, &a, &b);
+    rs_vf next = value * b, row = value - next, row_far = row * a, next_far = next * a, row_near = row - row_far, next_near = next - next_far;
+    rs_vf row_low = rs_pick(row_near, row_far, low1), row_high = rs_pick(row_near, row_far, high1);
+    rs_vf next_low = rs_pick(next_near, next_far, low1), next_high = rs_pick(next_near, next_far, high1);
+    memcpy(samples->index + samples->count, &index, sizeof index);
+    float *to = samples->value + 4 * samples->count;
+    rs_store(to, rs_pick(row_low, next_low, low2));
+    rs_store(to + RS_LANES, rs_pick(row_low, next_low, high2));
+    rs_store(to + 2 * RS_LANES, rs_pick(row_high, next_high, low2));
+    rs_store(to + 3 * RS_LANES, rs_pick(row_high, next_high, high2));
+    samples->count += RS_LANES;
+  }
+}
+
+// Adds the samples to a row and the next one. Not inlined: compilers then keep to one index for both rows and do not pick vectors
+// to pieces that are better loaded. Doubles are pairs of neighbours here: two loads, one sum and two stores a sample.
+static __attribute__((noinline)) void general_add(const general_samples *samples, float *row, float *next) {
+  typedef double two __attribute__((vector_size(16)));
+  typedef float four __attribute__((vector_size(16)));
+  for (int n = 0; n < samples->count; n++) {
+    size_t i = samples->index[n];
+    double pair[2];
+    memcpy(pair, row + i, 8);
+    memcpy(pair + 1, next + i, 8);
+    four value;
+    memcpy(&value, samples->value + 4 * n, sizeof value);
+    two sum = (two)((four)(two){pair[0], pair[1]} + value);
+    pair[0] = sum[0], pair[1] = sum[1];
+    memcpy(row + i, pair, 8);
+    memcpy(next + i, pair + 1, 8);
+  }
+}

@@ -1,0 +1,255 @@
+// memory.c: one table of blocks, sorted by address, for all devices.
+#include "memory.h"
+
+#include "device.h"
+#include "status.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ADDRESS_BITS 48
+#define ADDRESS_MASK ((INT64_C(1) << ADDRESS_BITS) - 1)
+#define GENERATIONS 32767 // what fits above the address in a positive int64_t; 0 is never used, so 0 is never a pointer
+#define ALIGNMENT 256
+#define SEGMENT_BYTES (INT64_C(64) << 20)
+#define SEGMENT_ALIGNMENT (INT64_C(2) << 20)
+
+typedef enum { FREE, LIVE, ADOPTED } block_state;
+
+typedef struct {
+  int64_t address, bytes; // bytes: what the block spans
+  int64_t requested;      // what its owner asked for
+  int64_t segment;        // address of its segment; neighbours of one segment are merged when free
+  int32_t device, generation;
+  block_state state;
+} block;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static block *blocks;
+static int64_t block_count, block_capacity;
+static int32_t last_generation;
+static rs_memory_source sources[RS_MAX_DEVICES];
+static int64_t counters[RS_MAX_DEVICES][8];
+
+void rs_memory_register(int32_t device, const rs_memory_source *source) { sources[device] = *source; }
+
+// Index of the first block whose address is above `address`.
+static int64_t above(int64_t address) {
+  int64_t low = 0, high = block_count;
+  while (low < high) {
+    int64_t middle = (low + high) / 2;
+    if (blocks[middle].address <= address) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+static int insert(int64_t index, block entry) {
+  if (block_count == block_capacity) {
+    int64_t capacity = block_capacity ? 2 * block_capacity : 256;
+    block *grown = realloc(blocks, (size_t)capacity * sizeof *grown);
+    if (!grown) return 0;
+    blocks = grown;
+    block_capacity = capacity;
+  }
+  memmove(blocks + index + 1, blocks + index, (size_t)(block_count - index) * sizeof *blocks);
+  blocks[index] = entry;
+  block_count++;
+  return 1;
+}
+
+static void erase(int64_t index) {
+  block_count--;
+  memmove(blocks + index, blocks + index + 1, (size_t)(block_count - index) * sizeof *blocks);
+}
+
+static int64_t round_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
+
+static int64_t find_free(int32_t device, int64_t bytes) {
+  for (int64_t i = 0; i < block_count; i++)
+    if (blocks[i].state == FREE && blocks[i].device == device && blocks[i].bytes >= bytes) return i;
+  return -1;
+}
+
+static int grow(int32_t device, int64_t bytes) {
+  // A whole segment first; when the system has no room for that, just what is needed.
+  int64_t wanted = round_up(bytes, SEGMENT_ALIGNMENT);
+  int64_t sizes[2] = {wanted < SEGMENT_BYTES ? SEGMENT_BYTES : wanted, wanted};
+  for (int i = 0; i < 2; i++) {
+    void *memory = sources[device].reserve(device, sizes[i]);
+    if (!memory) continue;
+    int64_t address = (int64_t)(intptr_t)memory;
+    block entry = {.address = address, .bytes = sizes[i], .segment = address, .device = device, .state = FREE};
+    if (!insert(above(address), entry)) {
+      sources[device].release(device, memory, sizes[i]);
+      return 0;
+    }
+    counters[device][RS_BYTES_CACHED] += sizes[i];
+    return 1;
+  }
+  return 0;
+}
+
+// With the lock held: returns every segment without a live block to the system, once queued work that may use it has passed.
+static void trim(int32_t device) {
+  sources[device].wait_idle(device);
+  for (int64_t i = block_count - 1; i >= 0; i--) {
+    block *b = &blocks[i];
+    int whole = b->device == device && b->state == FREE && b->address == b->segment &&
+                (i + 1 == block_count || blocks[i + 1].segment != b->segment);
+    if (!whole) continue;
+    sources[device].release(device, (void *)(intptr_t)b->address, b->bytes);
+    counters[device][RS_BYTES_CACHED] -= b->bytes;
+    erase(i);
+  }
+}
+
+static int64_t hand_out(int64_t index, int64_t requested, block_state state) {
+  block *b = &blocks[index];
+  last_generation = last_generation % GENERATIONS + 1;
+  b->generation = last_generation;
+  b->requested = requested;
+  b->state = state;
+  int64_t *counter = counters[b->device];
+  counter[RS_ARRAYS_ALIVE]++;
+  if (state == LIVE) {
+    counter[RS_BYTES_CACHED] -= b->bytes;
+    counter[RS_BYTES_IN_USE] += b->bytes;
+    if (counter[RS_BYTES_IN_USE] > counter[RS_BYTES_PEAK]) counter[RS_BYTES_PEAK] = counter[RS_BYTES_IN_USE];
+  }
+  return (int64_t)b->generation << ADDRESS_BITS | b->address;
+}
+
+static int32_t out_of_memory(int32_t device, int64_t bytes) {
+  int64_t available = 0, total = 0;
+  sources[device].available(device, &available, &total);
+  const double mib = 1.0 / (1 << 20);
+  return rs_fail(RS_EMEMORY, "%s: out of memory: %.1f MiB asked, %.1f MiB in use, %.1f MiB cached, %.1f MiB of %.1f MiB free",
+                 sources[device].name, (double)bytes * mib, (double)counters[device][RS_BYTES_IN_USE] * mib,
+                 (double)counters[device][RS_BYTES_CACHED] * mib, (double)available * mib, (double)total * mib);
+}
+
+int32_t rs_pool_allocate(int32_t device, int64_t bytes, int64_t *pointer) {
+  if (bytes <= 0 || bytes > ADDRESS_MASK) return rs_fail(RS_EARGUMENT, "%lld bytes: expected 1 to 2^48 - 1", (long long)bytes);
+  int64_t span = round_up(bytes, ALIGNMENT);
+  pthread_mutex_lock(&lock);
+  int64_t index = find_free(device, span);
+  if (index < 0 && grow(device, span)) index = find_free(device, span);
+  if (index < 0) {
+    trim(device);
+    if (grow(device, span)) index = find_free(device, span);
+  }
+  if (index < 0) {
+    int32_t status = out_of_memory(device, bytes);
+    pthread_mutex_unlock(&lock);
+    return status;
+  }
+  if (blocks[index].bytes > span) {
+    block rest = blocks[index];
+    rest.address += span;
+    rest.bytes -= span;
+    if (insert(index + 1, rest)) blocks[index].bytes = span; // without host memory for the entry the block stays whole
+  }
+  *pointer = hand_out(index, bytes, LIVE);
+  pthread_mutex_unlock(&lock);
+  return RS_OK;
+}
+
+int32_t rs_pool_trim(int32_t device) {
+  pthread_mutex_lock(&lock);
+  trim(device);
+  pthread_mutex_unlock(&lock);
+  return RS_OK;
+}
+
+// With the lock held: the live block that a pointer points into, or an error.
+static int32_t find_live(int64_t pointer, const char *what, int64_t *index) {
+  int64_t address = pointer & ADDRESS_MASK, generation = pointer >> ADDRESS_BITS;
+  int64_t i = above(address) - 1;
+  if (generation <= 0 || i < 0 || address >= blocks[i].address + blocks[i].bytes)
+    return rs_fail(RS_EPOINTER, "%s 0x%llx is not a device pointer of this library", what, (unsigned long long)pointer);
+  if (blocks[i].state == FREE || blocks[i].generation != generation)
+    return rs_fail(RS_EPOINTER, "%s 0x%llx is stale: its memory was freed", what, (unsigned long long)pointer);
+  *index = i;
+  return RS_OK;
+}
+
+int32_t rs_resolve(int64_t pointer, int64_t bytes, const char *what, int32_t *device, void **address) {
+  int64_t i = 0;
+  pthread_mutex_lock(&lock);
+  int32_t status = find_live(pointer, what, &i);
+  if (!status) {
+    const block *b = &blocks[i];
+    int64_t left = b->address + b->requested - (pointer & ADDRESS_MASK);
+    if (*device < 0) *device = b->device;
+    if (b->device != *device)
+      status = rs_fail(RS_EDEVICE, "%s is on device %d and the others are on device %d", what, b->device, *device);
+    else if (bytes < 0 || bytes > left)
+      status = rs_fail(RS_EPOINTER, "%s 0x%llx: %lld bytes are needed and %lld are left in its allocation", what,
+                       (unsigned long long)pointer, (long long)bytes, (long long)(left > 0 ? left : 0));
+    *address = (void *)(intptr_t)(pointer & ADDRESS_MASK);
+  }
+  pthread_mutex_unlock(&lock);
+  return status;
+}
+
+int32_t rs_free(int64_t pointer) {
+  int64_t i = 0;
+  pthread_mutex_lock(&lock);
+  int32_t status = find_live(pointer, "pointer", &i);
+  if (!status && blocks[i].address != (pointer & ADDRESS_MASK))
+    status = rs_fail(RS_EPOINTER, "pointer 0x%llx points inside an allocation: expected its start", (unsigned long long)pointer);
+  if (!status) {
+    int64_t *counter = counters[blocks[i].device];
+    counter[RS_ARRAYS_ALIVE]--;
+    if (blocks[i].state == ADOPTED) {
+      erase(i);
+    } else {
+      counter[RS_BYTES_IN_USE] -= blocks[i].bytes;
+      counter[RS_BYTES_CACHED] += blocks[i].bytes;
+      blocks[i].state = FREE;
+      if (i + 1 < block_count && blocks[i + 1].state == FREE && blocks[i + 1].segment == blocks[i].segment) {
+        blocks[i].bytes += blocks[i + 1].bytes;
+        erase(i + 1);
+      }
+      if (i > 0 && blocks[i - 1].state == FREE && blocks[i - 1].segment == blocks[i].segment) {
+        blocks[i - 1].bytes += blocks[i].bytes;
+        erase(i);
+      }
+    }
+  }
+  pthread_mutex_unlock(&lock);
+  return status;
+}
+
+int32_t rs_adopt(int32_t device, int64_t address, int64_t bytes, int64_t *pointer) {
+  if (!rs_device_queue(device)) return RS_EDEVICE;
+  if (address <= 0 || address > ADDRESS_MASK || address % 4 || bytes <= 0 || bytes > ADDRESS_MASK - address)
+    return rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes: expected a multiple of 4 below 2^48 and a positive size", (unsigned long long)address, (long long)bytes);
+  pthread_mutex_lock(&lock);
+  int64_t i = above(address);
+  int taken = (i > 0 && blocks[i - 1].address + blocks[i - 1].bytes > address) || (i < block_count && blocks[i].address < address + bytes);
+  block entry = {.address = address, .bytes = bytes, .segment = address, .device = device, .state = ADOPTED};
+  int32_t status = RS_OK;
+  if (taken) status = rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes overlaps memory that is registered already", (unsigned long long)address, (long long)bytes);
+  else if (!insert(i, entry)) status = rs_fail(RS_EMEMORY, "no host memory for the table of allocations");
+  else *pointer = hand_out(i, bytes, ADOPTED);
+  pthread_mutex_unlock(&lock);
+  return status;
+}
+
+void rs_memory_count(int32_t device, int32_t counter, int64_t change) {
+  pthread_mutex_lock(&lock);
+  counters[device][counter] += change;
+  pthread_mutex_unlock(&lock);
+}
+
+int32_t rs_memory(int32_t device, int64_t *out) {
+  if (!rs_device_queue(device)) return RS_EDEVICE;
+  pthread_mutex_lock(&lock);
+  memcpy(out, counters[device], sizeof counters[device]);
+  pthread_mutex_unlock(&lock);
+  sources[device].available(device, &out[RS_BYTES_FREE], &out[RS_BYTES_TOTAL]);
+  return RS_OK;
+}

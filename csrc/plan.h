@@ -1,0 +1,40 @@
+// plan.h: a plan is a projection geometry made ready for a device: kernels chosen, tables and workspace in place.
+#pragma once
+#include "geometry.h"
+#include "output.h"
+#include "queue.h"
+
+typedef struct rs_plan rs_plan;
+
+// A family of CPU kernels for one class of geometries. All of them compute the same operator and its exact transpose.
+// `volume` and `projections` hold `batch` items in the public layout, one behind the other; so do output->target and
+// output->measured, while output->weights is one item that all share.
+typedef struct {
+  const char *name;
+  int (*accepts)(const rs_geometry *geometry);
+  // Sets plan->tables and plan->workspace_floats. RS_OK, or an error after which the plan owns no tables.
+  int32_t (*prepare)(rs_plan *plan);
+  void (*release)(rs_plan *plan); // frees plan->tables
+  // norm: NULL, or a place for a sum of squares per batch item (mode RS_RESIDUAL).
+  int32_t (*forward)(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm);
+  int32_t (*back)(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch);
+} rs_family;
+
+struct rs_plan {
+  int32_t device;
+  rs_geometry geometry;
+  const rs_family *family;
+  void *tables;               // of the family
+  int64_t workspace_floats;   // of the family
+  float *workspace;           // 64-byte aligned, contents unspecified between calls
+  int64_t workspace_pointer;  // its allocation
+};
+
+// The families of the processor this runs on, in order of preference; the last accepts everything. dispatch.c.
+const rs_family *const *rs_families(void); // ends with NULL
+const char *rs_simd_name(void);                   // "avx512", "avx2" or "plain"
+
+#define RS_DECLARE_FAMILY(name) extern const rs_family name##_avx512, name##_avx2, name##_plain;
+RS_DECLARE_FAMILY(rs_stack)   // parallel beam along the slices: every slice has the same weights
+RS_DECLARE_FAMILY(rs_upright) // detector columns along z: all rows of a column share their path in the plane
+RS_DECLARE_FAMILY(rs_general) // anything

@@ -1,0 +1,29 @@
+// status.c: the last error sentence of each thread.
+#include "status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static _Thread_local char sentence[512];
+
+int32_t rs_fail(int32_t status, const char *format, ...) {
+  // Written to the side first: an argument may be the sentence itself.
+  char text[sizeof sentence];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  memcpy(sentence, text, sizeof sentence);
+  return status;
+}
+
+const char *rs_sentence(void) { return sentence; }
+
+int32_t rs_error(uint8_t *text, int32_t capacity) {
+  if (!text || capacity <= 0) return 0;
+  int32_t length = (int32_t)strlen(sentence);
+  if (length > capacity) length = capacity;
+  memcpy(text, sentence, (size_t)length);
+  return length;
+}

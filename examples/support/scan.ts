@@ -1,0 +1,218 @@
+// Reconstructs a measured scan: HDF5 in the DXchange layout, or line integrals in an NPY file.
+import { mkdir, readFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import {
+  type Beam,
+  coneBeam,
+  type Device,
+  DeviceArray,
+  operator,
+  parallelBeam,
+  sirt,
+  type Volume,
+  volume,
+} from "raysum";
+import { createNpy, type HostArray, readDataExchange, readNpy } from "raysum/io";
+import { figure, imagePanel, linePanel } from "raysum/plot";
+import { findRotationCentre, flatFieldCorrect } from "raysum/preprocess";
+import { slice, usualRange } from "./slices.ts";
+import { progressBar } from "./terminal.ts";
+
+/** How a scan was taken. Lengths in any one unit, angles in degrees. */
+export interface ScanGeometry {
+  readonly beam?: "parallel" | "cone";
+  /** One angle a view; [0, 180) for parallel and [0, 360) for cone beam, evenly, when neither file nor geometry says. */
+  readonly angles?: readonly number[];
+  /** Spacing of detector pixels; 1 by default. */
+  readonly pixelSize?: number;
+  /** Spacing of voxels; the pixel size divided by the magnification by default. */
+  readonly voxelSize?: number;
+  /** (z, y, x); detector rows x columns x columns by default. */
+  readonly volumeShape?: readonly [number, number, number];
+  readonly sourceOriginDistance?: number;
+  readonly sourceDetectorDistance?: number;
+  /** Column onto which the axis of rotation projects, 0 being the centre of the first; found from the data by default. */
+  readonly rotationCentre?: number;
+}
+
+export interface ScanOptions {
+  readonly device: Device;
+  readonly input: string;
+  readonly geometry: ScanGeometry;
+  readonly rows?: { readonly start: number; readonly stop: number };
+  readonly iterations: number;
+  readonly min?: number;
+  readonly max?: number;
+  readonly relaxation: number;
+  readonly out: string;
+  readonly quiet: boolean;
+}
+
+const fields = [
+  "beam",
+  "angles",
+  "pixelSize",
+  "voxelSize",
+  "volumeShape",
+  "sourceOriginDistance",
+  "sourceDetectorDistance",
+  "rotationCentre",
+] as const satisfies readonly (keyof ScanGeometry)[];
+
+/** Reads a geometry file; unknown fields are errors, since a misspelled one would be left out silently. */
+export async function readScanGeometry(path: string): Promise<ScanGeometry> {
+  const parsed: unknown = JSON.parse(await readFile(path, "utf8"));
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed))
+    throw new Error(`${path}: expected an object`);
+  const unknown = Object.keys(parsed).filter((key) => !fields.some((field) => field === key));
+  if (unknown.length > 0) throw new Error(`${path}: unknown ${unknown.join(", ")}; expected ${fields.join(", ")}`);
+  return parsed as ScanGeometry;
+}
+
+interface Scan {
+  /** Line integrals (rows, views, columns). */
+  readonly projections: HostArray;
+  readonly angles: Float64Array | undefined;
+}
+
+async function load(input: string, rows: ScanOptions["rows"]): Promise<Scan> {
+  if (extname(input) === ".npy") {
+    const projections = await readNpy(input);
+    if (projections.shape.length !== 3)
+      throw new Error(
+        `${input}: shape [${projections.shape.join(", ")}], expected line integrals (rows, views, columns)`,
+      );
+    if (!rows) return { projections, angles: undefined };
+    const [count = 0, views = 0, columns = 0] = projections.shape;
+    if (rows.stop > count) throw new Error(`--rows ${rows.start}:${rows.stop}: ${input} has ${count} rows`);
+    const data = projections.data.slice(rows.start * views * columns, rows.stop * views * columns);
+    return { projections: { shape: [rows.stop - rows.start, views, columns], data }, angles: undefined };
+  }
+  const { projections, flats, darks, angles } = await readDataExchange(input, rows ? { rows } : {});
+  if (!flats || !darks) return { projections, angles };
+  return { projections: flatFieldCorrect(projections, { flats, darks }), angles };
+}
+
+/** The sinogram of one detector row. */
+function sinogramOf({ shape, data }: HostArray, row: number): HostArray {
+  const [, views = 1, columns = 1] = shape;
+  return { shape: [views, columns], data: data.subarray(row * views * columns, (row + 1) * views * columns) };
+}
+
+function describe(scan: Scan, geometry: ScanGeometry): { object: Volume; beam: Beam; rotationCentre: number } {
+  const [rows = 1, views = 1, columns = 1] = scan.projections.shape;
+  const { beam: kind = "parallel", pixelSize = 1, sourceOriginDistance, sourceDetectorDistance } = geometry;
+  const angles =
+    geometry.angles?.map((degrees) => (degrees * Math.PI) / 180) ??
+    scan.angles ??
+    Array.from({ length: views }, (_, view) => (view / views) * (kind === "cone" ? 2 : 1) * Math.PI);
+  if (angles.length !== views) throw new Error(`${angles.length} angles for ${views} views`);
+  const found = () => {
+    if (kind === "cone") return (columns - 1) / 2;
+    return findRotationCentre(sinogramOf(scan.projections, rows >> 1), angles).centre;
+  };
+  const rotationCentre = geometry.rotationCentre ?? found();
+  const detector = {
+    angles,
+    detectorShape: [rows, columns],
+    pixelSize,
+    detectorOffset: [0, ((columns - 1) / 2 - rotationCentre) * pixelSize],
+  } as const;
+  const shape = geometry.volumeShape ?? [rows, columns, columns];
+  if (kind === "parallel") {
+    const object = volume({ shape: [...shape], voxelSize: geometry.voxelSize ?? pixelSize });
+    return { object, beam: parallelBeam(detector), rotationCentre };
+  }
+  if (sourceOriginDistance === undefined || sourceDetectorDistance === undefined)
+    throw new Error("a cone beam needs sourceOriginDistance and sourceDetectorDistance in its geometry");
+  const magnification = sourceDetectorDistance / sourceOriginDistance;
+  const object = volume({ shape: [...shape], voxelSize: geometry.voxelSize ?? pixelSize / magnification });
+  return { object, beam: coneBeam({ ...detector, sourceOriginDistance, sourceDetectorDistance }), rotationCentre };
+}
+
+/** Reconstructs a scan, writes volume.npy and the figures, and returns what was measured. */
+export async function reconstructScan(options: ScanOptions): Promise<Record<string, unknown>> {
+  const { device, input, geometry, iterations, min, max, relaxation, out, quiet } = options;
+  const scan = await load(input, options.rows);
+  const { object, beam, rotationCentre } = describe(scan, geometry);
+  using A = operator(object, beam, { device });
+  using y = await DeviceArray.empty(A.rangeShape, { device }).write(scan.projections.data);
+  const bar = progressBar("SIRT", { quiet });
+  const residuals: number[] = [];
+  let seconds = 0;
+  using x = await sirt(A, y, {
+    iterations,
+    relaxation,
+    ...(min !== undefined && { min }),
+    ...(max !== undefined && { max }),
+    onProgress: ({ iteration, residual, elapsed, remaining }) => {
+      residuals.push(residual);
+      seconds = elapsed;
+      bar(iteration, iterations, remaining, `residual ${residual.toPrecision(4)}`);
+    },
+  });
+
+  await mkdir(out, { recursive: true });
+  const volumePath = join(out, "volume.npy");
+  const file = await createNpy(volumePath, A.domainShape);
+  const [slices = 1, rows = 1, columns = 1] = A.domainShape;
+  for (let z = 0; z < slices; z++) await file.write((await slice(x, z)).data);
+  await file.close();
+
+  const middle = await slice(x, slices >> 1);
+  const sinogram = sinogramOf(scan.projections, (scan.projections.shape[0] ?? 1) >> 1);
+  const panels = {
+    sinogram: imagePanel({
+      data: sinogram.data,
+      shape: [sinogram.shape[0] ?? 1, sinogram.shape[1] ?? 1],
+      title: "Sinogram, middle row",
+      xLabel: "detector column",
+      yLabel: "view",
+      colorLabel: "line integral",
+      valueRange: usualRange(sinogram.data),
+      aspect: "fill",
+    }),
+    reconstruction: imagePanel({
+      ...middle,
+      title: `SIRT, ${iterations} iterations, slice ${slices >> 1}`,
+      xLabel: "x (voxels)",
+      yLabel: "y (voxels)",
+      xRange: [0, columns],
+      yRange: [0, rows],
+      colorLabel: "attenuation (1/unit of length)",
+      valueRange: usualRange(middle.data),
+      origin: "lower",
+    }),
+    residual: linePanel({
+      title: "Convergence",
+      xLabel: "iteration",
+      yLabel: "residual ‖y − Ax‖",
+      yScale: "log",
+      series: [{ name: "SIRT", x: residuals.map((_, i) => i + 1), y: residuals }],
+    }),
+  };
+  const figures: string[] = [];
+  for (const [name, panel] of Object.entries(panels)) {
+    const path = join(out, `${name}.png`);
+    await (await figure([panel])).save(path);
+    figures.push(path);
+  }
+  return {
+    device: device.name,
+    description: `${device.description}; ${A.description}`,
+    law: A.law,
+    input,
+    projectionShape: A.rangeShape,
+    volumeShape: A.domainShape,
+    rotationCentre,
+    iterations,
+    fusedMilliseconds: (1000 * seconds) / iterations,
+    residual: residuals.at(-1) ?? Number.NaN,
+    relativeResidual: (residuals.at(-1) ?? Number.NaN) / (await y.norm()),
+    minimum: await x.min(),
+    maximum: await x.max(),
+    mean: await x.mean(),
+    volume: volumePath,
+    figures,
+  };
+}

@@ -1,0 +1,214 @@
+import { DeviceArray, readDoubles } from "../array.ts";
+import { RaysumError } from "../errors.ts";
+import type { Operator } from "../operator.ts";
+import { scope } from "../scope.ts";
+import { formatShape, sameShape, sizeOf } from "../shape.ts";
+import { reciprocal } from "./reciprocal.ts";
+
+/** How far an iterative method is. Times are in seconds. */
+export interface Progress {
+  /** Iterations done. */
+  readonly iteration: number;
+  /** Iterations asked for. */
+  readonly iterations: number;
+  /** Euclidean norm of y - A x before the last iteration, over the rays that take part. */
+  readonly residual: number;
+  readonly elapsed: number;
+  /** Estimated time left. */
+  readonly remaining: number;
+}
+
+export interface SirtOptions {
+  readonly iterations: number;
+  /** Lower bound of every voxel, applied after each iteration. */
+  readonly min?: number;
+  /** Upper bound of every voxel, applied after each iteration. */
+  readonly max?: number;
+  /** Where to start; zeros by default. Not changed. */
+  readonly initial?: DeviceArray;
+  /** 1 where a voxel takes part and 0 where not, (z, y, x). */
+  readonly volumeMask?: DeviceArray;
+  /** 1 where a measurement takes part and 0 where not, (row, view, column). */
+  readonly projectionMask?: DeviceArray;
+  /** Factor of every step, in (0, 2); 1 by default. */
+  readonly relaxation?: number;
+  /** Stops the work within 50 ms. */
+  readonly signal?: AbortSignal;
+}
+
+export interface SirtRunOptions extends SirtOptions {
+  readonly onProgress?: (progress: Progress) => void;
+  /** What an abort does: "throw" (default) rejects with the signal's reason, "return" resolves with the last whole estimate. */
+  readonly onAbort?: "throw" | "return";
+}
+
+/** One iteration of `sirt.steps`. */
+export interface SirtStep {
+  readonly iteration: number;
+  /** The estimate after this iteration. Borrowed: the next step changes it. */
+  readonly estimate: DeviceArray;
+  /** Euclidean norm of y - A x before this iteration, over the rays that take part. */
+  readonly residual: number;
+}
+
+const IN_FLIGHT = 2;
+
+function checkOptions(A: Operator, y: DeviceArray, options: SirtOptions): readonly number[] {
+  const { iterations, min = -Infinity, max = Infinity, relaxation = 1 } = options;
+  if (!Number.isInteger(iterations) || iterations < 0)
+    throw new RaysumError("argument", `iterations ${iterations}: expected a whole number of at least 0`);
+  if (!(min <= max)) throw new RaysumError("argument", `min ${min} and max ${max}: expected min <= max`);
+  if (!(relaxation > 0 && relaxation < 2))
+    throw new RaysumError("argument", `relaxation ${relaxation}: expected a number between 0 and 2`);
+  const batch = y.shape.slice(0, Math.max(0, y.shape.length - A.rangeShape.length));
+  const expect = (name: string, array: DeviceArray | undefined, shape: readonly number[]) => {
+    if (!array) return;
+    if (array.device !== A.device)
+      throw new RaysumError("device", `${name} is on ${array.device.name}, the operator is on ${A.device.name}`);
+    if (!sameShape(array.shape, shape))
+      throw new RaysumError(
+        "shape",
+        `${name} has the shape ${formatShape(array.shape)}: expected ${formatShape(shape)}`,
+      );
+  };
+  expect("y", y, [...batch, ...A.rangeShape]);
+  expect("initial", options.initial, [...batch, ...A.domainShape]);
+  expect("volumeMask", options.volumeMask, A.domainShape);
+  expect("projectionMask", options.projectionMask, A.rangeShape);
+  return batch;
+}
+
+/** Reciprocal sums: 0 where a ray or voxel sees (almost) nothing. */
+function weights(sums: DeviceArray, mask: DeviceArray | undefined): DeviceArray {
+  try {
+    const inverse = reciprocal(sums);
+    return mask ? inverse.mulAssign(mask) : inverse;
+  } finally {
+    sums.dispose();
+  }
+}
+
+/** A run's arrays: weights R and C, the weighted residual r, its squared norm, and the estimate x. */
+function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
+  const batch = checkOptions(A, y, options);
+  const { initial, volumeMask, projectionMask } = options;
+  const device = A.device;
+  // The scope frees what is there already when memory runs out half way.
+  return scope(() => {
+    const R = weights(volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
+    const C = weights(projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
+    const r = DeviceArray.empty([...batch, ...A.rangeShape], { device });
+    const norm = DeviceArray.empty([2 * sizeOf(batch)], { device });
+    const x = DeviceArray.empty([...batch, ...A.domainShape], { device });
+    if (initial) x.assign(initial);
+    else x.fill(0);
+    if (volumeMask) x.mulAssign(volumeMask);
+    return { R, C, r, norm, x };
+  });
+}
+
+interface Iteration {
+  /** Number of its first call in the device's queue. */
+  readonly first: bigint;
+  /** Resolves, when the iteration is done, with the norm of y - A x before it. */
+  readonly residual: Promise<number>;
+}
+
+function queueIteration(
+  A: Operator,
+  y: DeviceArray,
+  arrays: ReturnType<typeof prepare>,
+  options: SirtOptions,
+): Iteration {
+  const { min: minimum = -Infinity, max: maximum = Infinity, relaxation = 1 } = options;
+  const first = A.device.record() + 1n;
+  A.residual(arrays.x, y, { weights: arrays.R, out: arrays.r, norm: arrays.norm });
+  A.update(arrays.x, arrays.r, { scale: arrays.C, relaxation, minimum, maximum });
+  const residual = readDoubles(arrays.norm).then((squares) =>
+    Math.sqrt(squares.reduce((sum, square) => sum + square, 0)),
+  );
+  residual.catch(() => {}); // whoever waits for it is told; an abort may leave it alone
+  return { first, residual };
+}
+
+/** Resolves with `work`, or rejects with the signal's reason as soon as it aborts. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return work;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+async function run(A: Operator, y: DeviceArray, options: SirtRunOptions): Promise<DeviceArray> {
+  const { iterations, signal, onProgress, onAbort = "throw" } = options;
+  if (onAbort !== "throw" && onAbort !== "return")
+    throw new RaysumError("argument", `onAbort "${onAbort}": expected "throw" or "return"`);
+  if (onAbort === "throw") signal?.throwIfAborted();
+  const arrays = prepare(A, y, options);
+  const start = performance.now();
+  const waiting: Iteration[] = [];
+  try {
+    for (let done = 0, queued = 0; done < iterations; done++) {
+      for (; queued < iterations && waiting.length < IN_FLIGHT && !signal?.aborted; queued++)
+        waiting.push(queueIteration(A, y, arrays, options));
+      const residual = await unlessAborted(waiting[0]?.residual ?? Promise.resolve(0), signal);
+      waiting.shift();
+      const elapsed = (performance.now() - start) / 1000;
+      const remaining = (elapsed / (done + 1)) * (iterations - done - 1);
+      onProgress?.({ iteration: done + 1, iterations, residual, elapsed, remaining });
+    }
+    return arrays.x;
+  } catch (error) {
+    const returns = signal?.aborted === true && error === signal.reason && onAbort === "return";
+    if (waiting[0]) A.device.cancel(waiting[0].first, A.device.record(), { leaveWhole: returns });
+    await Promise.allSettled(waiting.map((iteration) => iteration.residual));
+    if (returns) return arrays.x;
+    arrays.x.dispose();
+    throw error;
+  } finally {
+    for (const array of [arrays.R, arrays.C, arrays.r, arrays.norm]) array.dispose();
+  }
+}
+
+async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncGenerator<SirtStep, void, void> {
+  options.signal?.throwIfAborted();
+  const arrays = prepare(A, y, options);
+  try {
+    for (let iteration = 1; iteration <= options.iterations; iteration++) {
+      const { first, residual } = queueIteration(A, y, arrays, options);
+      try {
+        yield { iteration, estimate: arrays.x, residual: await unlessAborted(residual, options.signal) };
+      } catch (error) {
+        A.device.cancel(first, A.device.record());
+        throw error;
+      }
+      options.signal?.throwIfAborted();
+    }
+  } finally {
+    for (const array of Object.values(arrays)) array.dispose();
+  }
+}
+
+/**
+ * Simultaneous iterative reconstruction: with R = 1 / (A 1) and C = 1 / (A.T 1), entries below 1e-6 of the largest sum becoming 0,
+ * each iteration takes x = x + relaxation C A.T R (y - A x), then clamps below and above. Rays and voxels that see nothing take no
+ * part. A volume mask multiplies x and C, a projection mask multiplies R, and both enter the sums. (P. Gilbert, J. Theor. Biol. 36,
+ * 1972; the weights are those of J. Gregor and T. Benson, IEEE Trans. Med. Imaging 27, 2008.)
+ *
+ * The iterations run fused, two kernels each, at most two queued ahead; the event loop stays free.
+ *
+ * `y` holds projections (row, view, column) with any leading batch dimensions; the estimate (z, y, x) has the same ones and lives on
+ * A's device. Options that do not fit throw RaysumError "argument", "shape" or "device".
+ */
+export const sirt: {
+  /** Resolves with the last estimate, which belongs to the caller; rejects with the signal's reason when it aborts. */
+  (A: Operator, y: DeviceArray, options: SirtRunOptions): Promise<DeviceArray>;
+  /**
+   * The same iteration by iteration: an async iterator of the estimate, which is borrowed until the next step, and the residual's
+   * norm. An abort rejects the step that is waited for with the signal's reason. Leaving the loop frees everything.
+   */
+  steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncGenerator<SirtStep, void, void>;
+} = Object.assign(run, { steps });

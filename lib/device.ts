@@ -1,0 +1,140 @@
+import { setTimeout as delay, setImmediate as immediate } from "node:timers/promises";
+import { RaysumError } from "./errors.ts";
+import { environment } from "./native/environment.ts";
+import { check, native, readInteger, readText } from "./native/library.ts";
+import { MemoryCounter, Status } from "./native/symbols.ts";
+
+/** What a device's memory holds, in bytes, and how many things of ours live on it. */
+export interface MemoryState {
+  /** Allocated arrays and operators' workspaces. */
+  readonly inUse: number;
+  /** The most that `inUse` has been. */
+  readonly peak: number;
+  /** Freed by us and kept for the next allocation. */
+  readonly cached: number;
+  /** Free on the machine, without what is cached. */
+  readonly free: number;
+  readonly total: number;
+  /** Live allocations: arrays, and one workspace for most operators. */
+  readonly arrays: number;
+  readonly operators: number;
+}
+
+/**
+ * A device: an in-order queue of work with its own memory. Calls on arrays and operators of a device queue work and return;
+ * reading waits. `devices()` lists them.
+ */
+export class Device {
+  /** Number of the device in the native library. */
+  readonly id: number;
+  /** "cpu", "cuda:0", ... */
+  readonly name: string;
+
+  /** Use `devices()` or `device(name)`. */
+  constructor(id: number) {
+    this.id = id;
+    this.name = id === 0 ? "cpu" : `cuda:${id - 1}`;
+  }
+
+  /** For people, e.g. "CPU, 2 threads, avx512". */
+  get description(): string {
+    return readText((text, capacity, length) => native().rs_device_name(this.id, text, capacity, length));
+  }
+
+  /** Threads of a CPU device. Setting it waits until the device is idle. */
+  get threads(): number {
+    return this.#threads(0);
+  }
+
+  set threads(count: number) {
+    if (!Number.isInteger(count) || count < 1 || count > 256)
+      throw new RaysumError("argument", `threads ${count}: expected a whole number from 1 to 256`);
+    this.#threads(count);
+  }
+
+  #threads(count: number): number {
+    const threads = new Int32Array(new ArrayBuffer(4));
+    check(native().rs_threads(this.id, count, threads));
+    return threads[0]!;
+  }
+
+  memory(): MemoryState {
+    const counters = new BigInt64Array(new ArrayBuffer(8 * Object.keys(MemoryCounter).length));
+    check(native().rs_memory(this.id, counters));
+    const counter = (name: keyof typeof MemoryCounter) => Number(counters[MemoryCounter[name]]);
+    return {
+      inUse: counter("BYTES_IN_USE"),
+      peak: counter("BYTES_PEAK"),
+      cached: counter("BYTES_CACHED"),
+      free: counter("BYTES_FREE"),
+      total: counter("BYTES_TOTAL"),
+      arrays: counter("ARRAYS_ALIVE"),
+      operators: counter("PLANS_ALIVE"),
+    };
+  }
+
+  /** Gives cached memory back to the system, after the work that is queued. */
+  trimMemory(): void {
+    check(native().rs_memory_trim(this.id));
+  }
+
+  /** The number of the last call queued; pass it to `finished`. */
+  record(): bigint {
+    return readInteger((out) => native().rs_record(this.id, out));
+  }
+
+  /** Resolves when everything queued up to `event` (now, by default) is done; rejects with the error of queued work. */
+  async finished(event: bigint = this.record()): Promise<void> {
+    await poll(() => native().rs_query(this.id, event));
+  }
+
+  /** The same, blocking the thread. */
+  finishedSync(event: bigint = this.record()): void {
+    check(native().rs_wait(this.id, event));
+  }
+
+  /**
+   * Drops the queued work `first` ... `last` (see `record`); what it would have written is then unspecified. `leaveWhole` lets a
+   * running call that changes its output in place finish.
+   */
+  cancel(first: bigint, last: bigint, { leaveWhole = false }: { leaveWhole?: boolean } = {}): void {
+    check(native().rs_cancel(this.id, first, last, leaveWhole ? 1 : 0));
+  }
+}
+
+/**
+ * Asks until the answer is not BUSY, leaving the event loop free between two questions: a few times at once, for work that takes
+ * microseconds, then less and less often.
+ */
+export async function poll(ask: () => number): Promise<void> {
+  for (let wait = 0; check(ask()) === Status.BUSY; wait = Math.min(wait + 1, 40)) {
+    if (wait < 20) await immediate();
+    else await delay(wait < 30 ? 1 : (wait - 20) / 2);
+  }
+}
+
+let all: readonly Device[] | undefined;
+
+/** Every device of the native library: the CPU first, then CUDA devices. */
+export function devices(): readonly Device[] {
+  if (!all) {
+    const count = new Int32Array(new ArrayBuffer(4));
+    check(native().rs_device_count(count));
+    all = Object.freeze(Array.from({ length: count[0]! }, (_, id) => new Device(id)));
+  }
+  return all;
+}
+
+/**
+ * The device of a name ("cpu", "cuda:0"). Without a name: the one that RAYSUM_DEVICE names, else the first CUDA device, else the
+ * CPU.
+ *
+ * @throws RaysumError "device" when there is none of that name.
+ */
+export function device(name?: string): Device {
+  const wanted = name ?? environment("RAYSUM_DEVICE");
+  const found = wanted === undefined ? (devices()[1] ?? devices()[0]) : devices().find((one) => one.name === wanted);
+  if (found) return found;
+  const names = devices().map((one) => one.name);
+  throw new RaysumError("device", `there is no device "${wanted}": this library has ${names.join(", ")}`);
+}

@@ -1,0 +1,139 @@
+import { Beam } from "./beam.ts";
+import {
+  type AtMostOneOf,
+  angleList,
+  broadcast,
+  count,
+  counts,
+  numbers,
+  type OneOf,
+  positive,
+  refuse,
+  spacing,
+  type Vectors,
+  vectors,
+  vuAxes,
+} from "./check.ts";
+import type { VU } from "./vector.ts";
+
+/**
+ * `detectorShape` counts pixels, [rows, columns]. `detectorSize` is the total [height, width], `pixelSize` the size of
+ * one pixel, each [v, u] or a number for both; without either a pixel has size 1. `detectorOffset` [v, u] shifts the
+ * detector's centre along +v (up) and +u (sideways), in length units (default [0, 0]).
+ *
+ * To correct the centre of rotation: if the rotation axis is seen at column c (pixel centres are whole numbers, the
+ * first is 0), the offset along u is ((columns - 1) / 2 - c) * pixelWidth.
+ */
+type Detector = { readonly detectorShape: VU; readonly detectorOffset?: VU } & AtMostOneOf<{
+  detectorSize: number | VU;
+  pixelSize: number | VU;
+}>;
+
+/** `angleCount` equal steps over the whole arc, its end excluded, or the `angles` themselves, in radians. */
+type Angles = OneOf<{ angleCount: number; angles: readonly number[] | Float64Array }>;
+
+export type ParallelBeamOptions = Angles & Detector;
+
+export type ConeBeamOptions = Angles &
+  Detector & { readonly sourceOriginDistance: number; readonly sourceDetectorDistance: number };
+
+type DetectorVectors = {
+  readonly detectorShape: VU;
+  readonly detectorCentres: Vectors;
+  readonly detectorV: Vectors;
+  readonly detectorU: Vectors;
+};
+
+export type ParallelBeamVectorsOptions = DetectorVectors & { readonly rayDirections: Vectors };
+
+export type ConeBeamVectorsOptions = DetectorVectors & { readonly sourcePositions: Vectors };
+
+/**
+ * A parallel beam that turns about the z axis; `angleCount` spreads over [0, pi). At angle t, in (z, y, x) and ASTRA's
+ * convention, the rays run along (0, -cos t, sin t), the columns along (0, sin t, cos t) and the rows along (1, 0, 0);
+ * without offset the detector is centred at the origin, and for a parallel beam its distance means nothing.
+ *
+ * Throws a RaysumError ("argument") for counts that are not positive integers, sizes that are not positive, numbers
+ * that are not finite, no angles, and options that contradict each other.
+ */
+export function parallelBeam(options: ParallelBeamOptions): Beam {
+  return circular("parallel", options, Math.PI, 1, 0);
+}
+
+/**
+ * A cone beam whose source and detector turn about the z axis; `angleCount` spreads over [0, 2 pi). At angle t, in
+ * (z, y, x) and ASTRA's convention, the source is at sourceOriginDistance (0, -cos t, sin t), and the detector across
+ * from it, sourceDetectorDistance away; columns run along (0, sin t, cos t) and rows along (1, 0, 0). The detector may
+ * stand behind the axis, on it (equal distances: sizes are then those at the axis), or before it.
+ *
+ * Throws a RaysumError ("argument") as `parallelBeam` does, and for distances that are not positive.
+ */
+export function coneBeam(options: ConeBeamOptions): Beam {
+  const toOrigin = positive("sourceOriginDistance", options.sourceOriginDistance);
+  const toDetector = positive("sourceDetectorDistance", options.sourceDetectorDistance);
+  return circular("cone", options, 2 * Math.PI, toOrigin, toDetector - toOrigin);
+}
+
+/**
+ * A parallel beam from its vectors: `rayDirections` (length and sign mean nothing), `detectorCentres`, and the steps from
+ * row to row (`detectorV`) and from column to column (`detectorU`). Each is one [z, y, x] or one for every view, as a
+ * list or a Float64Array.
+ *
+ * Throws a RaysumError ("argument") for numbers that are not finite, counts that differ (and are not 1), vectors of
+ * length zero, u parallel to v, and rays in the plane of the detector.
+ */
+export function parallelBeamVectors({ rayDirections, ...detector }: ParallelBeamVectorsOptions): Beam {
+  return arbitrary("parallel", "rayDirections", rayDirections, detector);
+}
+
+/** A cone beam from its vectors: as `parallelBeamVectors`, with the positions of the source, off the detector's plane. */
+export function coneBeamVectors({ sourcePositions, ...detector }: ConeBeamVectorsOptions): Beam {
+  return arbitrary("cone", "sourcePositions", sourcePositions, detector);
+}
+
+function circular(
+  kind: "parallel" | "cone",
+  options: Angles & Detector,
+  arc: number,
+  sourceDistance: number,
+  detectorDistance: number,
+): Beam {
+  const { detectorSize, pixelSize, detectorOffset = [0, 0] } = options;
+  const detectorShape = counts("detectorShape", options.detectorShape, ["rows", "columns"]);
+  const pixel = spacing(detectorShape, ["detectorSize", detectorSize], ["pixelSize", pixelSize], vuAxes);
+  const [up, side] = numbers("detectorOffset", detectorOffset, vuAxes);
+  const views = anglesOf(options, arc).map((angle) => {
+    const [sin, cos] = [Math.sin(angle), Math.cos(angle)];
+    return {
+      source: [0, -sourceDistance * cos, sourceDistance * sin],
+      centre: [up, detectorDistance * cos + side * sin, side * cos - detectorDistance * sin],
+      v: [pixel[0], 0, 0],
+      u: [0, pixel[1] * sin, pixel[1] * cos],
+    } as const;
+  });
+  return new Beam(kind, detectorShape, views);
+}
+
+function anglesOf({ angleCount, angles }: Angles, arc: number): number[] {
+  if ((angleCount === undefined) === (angles === undefined))
+    refuse("angleCount and angles", [angleCount, angles], "give one of the two");
+  if (angles !== undefined) return angleList("angles", angles);
+  const length = count("angleCount", angleCount);
+  return Array.from({ length }, (_, i) => (arc * i) / length);
+}
+
+function arbitrary(kind: "parallel" | "cone", sourceName: string, sources: Vectors, detector: DetectorVectors): Beam {
+  const lists = {
+    [sourceName]: vectors(sourceName, sources),
+    detectorCentres: vectors("detectorCentres", detector.detectorCentres),
+    detectorV: vectors("detectorV", detector.detectorV),
+    detectorU: vectors("detectorU", detector.detectorU),
+  };
+  const views = broadcast(lists).map((view) => ({
+    source: view[sourceName]!,
+    centre: view.detectorCentres,
+    v: view.detectorV,
+    u: view.detectorU,
+  }));
+  return new Beam(kind, counts("detectorShape", detector.detectorShape, ["rows", "columns"]), views);
+}

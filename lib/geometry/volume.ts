@@ -1,0 +1,141 @@
+import {
+  type AtMostOneOf,
+  bounds,
+  counts,
+  type IndexRange,
+  numbers,
+  positives,
+  refuse,
+  spacing,
+  zyxAxes,
+} from "./check.ts";
+import { add, subtract, type ZYX, zyx } from "./vector.ts";
+
+/** The lowest and the highest coordinate on z, y and x. */
+export type Extent = readonly [
+  z: readonly [number, number],
+  y: readonly [number, number],
+  x: readonly [number, number],
+];
+
+export type VolumeOptions = { readonly shape: ZYX } & AtMostOneOf<{
+  size: number | ZYX;
+  voxelSize: number | ZYX;
+  extent: Extent;
+}> &
+  AtMostOneOf<{ extent: Extent; position: ZYX }>;
+
+/** A box of voxels along the axes; frozen. Voxel [0, 0, 0] is at the low end of every axis. */
+export class Volume {
+  /** Voxel counts [z, y, x]. */
+  readonly shape: ZYX;
+  /** Edges of one voxel [z, y, x], in length units. */
+  readonly voxelSize: ZYX;
+  /** The centre [z, y, x], in length units. */
+  readonly position: ZYX;
+
+  constructor(shape: ZYX, voxelSize: ZYX, position: ZYX) {
+    this.shape = Object.freeze(shape);
+    this.voxelSize = Object.freeze(voxelSize);
+    this.position = Object.freeze(position);
+    Object.freeze(this);
+  }
+
+  /** Total extent [z, y, x]: shape times voxel size. */
+  get size(): ZYX {
+    return zyx((axis) => this.shape[axis] * this.voxelSize[axis]);
+  }
+
+  /** The lowest and the highest coordinate on each axis. */
+  get extent(): Extent {
+    const { position, size } = this;
+    const side = (axis: 0 | 1 | 2): [number, number] => [
+      position[axis] - size[axis] / 2,
+      position[axis] + size[axis] / 2,
+    ];
+    return [side(0), side(1), side(2)];
+  }
+
+  /** The same box, moved by [z, y, x]. Throws a RaysumError ("argument") unless these are three finite numbers. */
+  translate(offset: ZYX): Volume {
+    return new Volume(this.shape, this.voxelSize, add(this.position, numbers("offset", offset, zyxAxes)));
+  }
+
+  /**
+   * The box with all distances to the point `about` multiplied by `factor`, a number for all axes or [z, y, x]. Throws a
+   * RaysumError ("argument") unless the factors are positive.
+   */
+  scale(factor: number | ZYX, about: ZYX = [0, 0, 0]): Volume {
+    const factors = positives("factor", factor, zyxAxes);
+    const fixed = numbers("about", about, zyxAxes);
+    const reach = subtract(this.position, fixed);
+    return new Volume(
+      this.shape,
+      zyx((axis) => this.voxelSize[axis] * factors[axis]),
+      zyx((axis) => fixed[axis] + reach[axis] * factors[axis]),
+    );
+  }
+
+  /**
+   * The box of the voxels in these index ranges, each where it was: `crop({ z: { start: 96, stop: 160 } })`. Throws a
+   * RaysumError ("argument") for a range that is empty or reaches outside.
+   */
+  crop(ranges: { readonly z?: IndexRange; readonly y?: IndexRange; readonly x?: IndexRange }): Volume {
+    const cut = zyxAxes.map((name, axis) => bounds(name, ranges[name], this.shape[axis]!));
+    return new Volume(
+      zyx((axis) => cut[axis]![1] - cut[axis]![0]),
+      this.voxelSize,
+      zyx((axis) => {
+        const [start, stop] = cut[axis]!;
+        return this.position[axis] + ((start + stop - this.shape[axis]) / 2) * this.voxelSize[axis];
+      }),
+    );
+  }
+
+  /** What JSON.stringify writes: plain data that `geometryFromJson` reads back. */
+  toJSON(): { readonly kind: "volume"; readonly shape: ZYX; readonly voxelSize: ZYX; readonly position: ZYX } {
+    return { kind: "volume", shape: this.shape, voxelSize: this.voxelSize, position: this.position };
+  }
+
+  /** Whether `other` is a volume of the same shape and, within `tolerance`, voxel size and position. Never throws. */
+  equals(other: unknown, tolerance = 1e-8): boolean {
+    if (!(other instanceof Volume)) return false;
+    return [0, 1, 2].every(
+      (axis) =>
+        this.shape[axis] === other.shape[axis] &&
+        Math.abs(this.voxelSize[axis]! - other.voxelSize[axis]!) <= tolerance &&
+        Math.abs(this.position[axis]! - other.position[axis]!) <= tolerance,
+    );
+  }
+}
+
+/**
+ * A box of voxels along the axes.
+ *
+ * `shape` counts the voxels, [z, y, x]. At most one of these says how large they are: `size` is the total extent and
+ * `voxelSize` the spacing, each a number for all axes or [z, y, x]; `extent` gives the lowest and the highest
+ * coordinate of each axis, [[z0, z1], [y0, y1], [x0, x1]]. Without one a voxel has size 1. `position` is the centre
+ * (default: the origin), unless `extent` fixes it. Lengths are in any one unit, the same as for the beam.
+ *
+ * Throws a RaysumError ("argument") for counts that are not positive integers, sizes that are not positive, numbers
+ * that are not finite, and for options that contradict each other.
+ */
+export function volume(options: VolumeOptions): Volume {
+  const { size, voxelSize, extent, position } = options;
+  const shape = counts("shape", options.shape, zyxAxes);
+  if (extent === undefined) {
+    const voxel = spacing(shape, ["size", size], ["voxelSize", voxelSize], zyxAxes);
+    return new Volume(shape, voxel, numbers("position", position === undefined ? [0, 0, 0] : position, zyxAxes));
+  }
+  for (const [name, value] of Object.entries({ size, voxelSize, position }))
+    if (value !== undefined) refuse(name, value, "extent already says so: give one of the two");
+  const sides: readonly unknown[] = Array.isArray(extent) && extent.length === 3 ? extent : [];
+  const ranges = sides.map((side, axis) => numbers(`extent[${axis}]`, side, ["low", "high"]));
+  if (ranges.length === 0 || ranges.some(([low, high]) => low >= high))
+    refuse("extent", extent, "expected [[z0, z1], [y0, y1], [x0, x1]], each from low to high");
+  return new Volume(
+    shape,
+    zyx((axis) => (ranges[axis]![1] - ranges[axis]![0]) / shape[axis]),
+    zyx((axis) => (ranges[axis]![0] + ranges[axis]![1]) / 2),
+  );
+}

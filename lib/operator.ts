@@ -1,0 +1,234 @@
+import { DeviceArray, fresh } from "./array.ts";
+import { type Device, device as findDevice } from "./device.ts";
+import { RaysumError } from "./errors.ts";
+import { Beam } from "./geometry/beam.ts";
+import { Volume } from "./geometry/volume.ts";
+import { check, native, readInteger, readText } from "./native/library.ts";
+import { BeamKind, GeometryHeader } from "./native/symbols.ts";
+import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
+
+export interface OperatorOptions {
+  /** Where the operator works; `device()` by default. */
+  readonly device?: Device;
+  /**
+   * The rule by which rays and voxels meet. `exact`: Joseph's interpolation in float32 (P. M. Joseph, IEEE Trans. Med. Imaging 1,
+   * 1982), and back projection as its exact transpose.
+   */
+  readonly law?: "exact";
+  /** Rays per pixel along each detector axis; a pixel is their mean. 1 by default, at most 16. */
+  readonly detectorSupersampling?: number;
+}
+
+export interface ApplyOptions {
+  /** Where the result goes, instead of a new array. */
+  readonly out?: DeviceArray;
+  /** Adds to `out` instead of overwriting it. */
+  readonly accumulate?: boolean;
+}
+
+/** A linear map between device arrays: call it to apply it. Leading dimensions of the argument are a batch. */
+export interface LinearMap {
+  (x: DeviceArray, options?: ApplyOptions): DeviceArray;
+  /** The transpose; its own transpose is this map. */
+  readonly T: LinearMap;
+  /** Shape of one argument. */
+  readonly domainShape: Shape;
+  /** Shape of one result. */
+  readonly rangeShape: Shape;
+}
+
+/**
+ * The projection of a volume along a beam: `A(x)` takes volumes (z, y, x) to projections (row, view, column), each value a line
+ * integral in the geometry's unit of length; `A.T(y)` is the exact transpose.
+ */
+export interface Operator extends LinearMap {
+  readonly volume: Volume;
+  readonly beam: Beam;
+  readonly device: Device;
+  readonly law: "exact";
+  /** Which kernels do the work, for people. */
+  readonly description: string;
+  readonly disposed: boolean;
+  /** A applied to ones: how much of the volume each ray sees. A new array of shape `rangeShape`. */
+  rowSums(): DeviceArray;
+  /** A.T applied to ones: how much each voxel is seen. A new array of shape `domainShape`. */
+  columnSums(): DeviceArray;
+  /**
+   * weights * (y - A x), in one pass; `norm` receives the sum of (y - A x)^2 over weights > 0 as one float64 (two elements) for each
+   * batch item. `weights` has the shape of one result. What a SIRT iteration starts with.
+   */
+  residual(x: DeviceArray, y: DeviceArray, options: ResidualOptions): DeviceArray;
+  /**
+   * x = clamp(x + relaxation * scale * A.T r), in one pass. `scale` has the shape of one volume. What a SIRT iteration ends with.
+   */
+  update(x: DeviceArray, r: DeviceArray, options: UpdateOptions): DeviceArray;
+  /** Frees tables and workspace, in queue order. */
+  dispose(): void;
+  [Symbol.dispose](): void;
+}
+
+export interface ResidualOptions {
+  readonly weights: DeviceArray;
+  readonly out?: DeviceArray;
+  readonly norm?: DeviceArray;
+}
+
+export interface UpdateOptions {
+  readonly scale: DeviceArray;
+  readonly relaxation?: number;
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
+/** The numbers of rs_plan_create, laid out as csrc/raysum.h says. */
+function packGeometry(volume: Volume, beam: Beam, detectorSupersampling: number): Float64Array {
+  const vectors = beam.vectors;
+  const numbers = new Float64Array(GeometryHeader.HEADER + vectors.length);
+  numbers[GeometryHeader.BEAM] = beam.kind === "parallel" ? BeamKind.PARALLEL : BeamKind.CONE;
+  numbers.set(volume.shape, GeometryHeader.SHAPE);
+  numbers.set(volume.voxelSize, GeometryHeader.VOXEL_SIZE);
+  numbers.set(volume.position, GeometryHeader.POSITION);
+  numbers.set([beam.viewCount, ...beam.detectorShape, detectorSupersampling], GeometryHeader.VIEWS);
+  numbers.set(vectors, GeometryHeader.HEADER);
+  return numbers;
+}
+
+/** Frees the plan of an operator that was collected without dispose(). */
+const abandoned = new FinalizationRegistry<bigint>((plan) => native().rs_plan_free(plan));
+
+/** The batch dimensions of an array whose last dimensions must be `shape`, or an error. */
+function batchOf(what: string, array: DeviceArray, shape: Shape, device: Device): Shape {
+  if (array.device !== device)
+    throw new RaysumError("device", `${what} is on ${array.device.name}, the operator is on ${device.name}`);
+  const lead = array.shape.length - shape.length;
+  if (lead < 0 || !sameShape(array.shape.slice(lead), shape))
+    throw new RaysumError(
+      "shape",
+      `${what} has the shape ${formatShape(array.shape)}: expected ${formatShape(shape)}, with any leading batch dimensions`,
+    );
+  return array.shape.slice(0, lead);
+}
+
+function checkExact(what: string, array: DeviceArray, shape: Shape, device: Device): void {
+  const batch = batchOf(what, array, shape, device);
+  if (batch.length > 0)
+    throw new RaysumError("shape", `${what} has the shape ${formatShape(array.shape)}: expected ${formatShape(shape)}`);
+}
+
+/**
+ * Makes the projection operator of a volume and a beam.
+ *
+ * @throws RaysumError "argument" for a geometry that defines no projection, "memory" when the device has no room for its workspace.
+ */
+export function operator(volume: Volume, beam: Beam, options: OperatorOptions = {}): Operator {
+  if (!(volume instanceof Volume)) throw new RaysumError("argument", "operator: the first argument must be a volume");
+  if (!(beam instanceof Beam)) throw new RaysumError("argument", "operator: the second argument must be a beam");
+  const { law = "exact", detectorSupersampling = 1 } = options;
+  if (law !== "exact") throw new RaysumError("argument", `law "${law}": expected "exact"`);
+  if (!(Number.isInteger(detectorSupersampling) && detectorSupersampling >= 1 && detectorSupersampling <= 16))
+    throw new RaysumError(
+      "argument",
+      `detectorSupersampling ${detectorSupersampling}: expected a whole number from 1 to 16`,
+    );
+  const device = options.device ?? findDevice();
+  const geometry = packGeometry(volume, beam, detectorSupersampling);
+  const plan = readInteger((out) => native().rs_plan_create(device.id, geometry, BigInt(geometry.length), out));
+  let disposed = false;
+
+  const alive = (): bigint => {
+    if (disposed) throw new RaysumError("disposed", "this operator was disposed");
+    return plan;
+  };
+
+  const volumeShape: Shape = Object.freeze([...volume.shape]);
+  const projectionShape: Shape = Object.freeze([beam.detectorShape[0], beam.viewCount, beam.detectorShape[1]]);
+
+  const map = (domain: Shape, range: Shape, call: "rs_forward" | "rs_back") => {
+    return (x: DeviceArray, { out, accumulate = false }: ApplyOptions = {}): DeviceArray => {
+      const handle = alive();
+      const batch = batchOf("the argument", x, domain, device);
+      const shape = [...batch, ...range];
+      if (out && (out.device !== device || !sameShape(out.shape, shape)))
+        throw new RaysumError(
+          "shape",
+          `out is ${formatShape(out.shape)} on ${out.device.name}: expected ${formatShape(shape)} on ${device.name}`,
+        );
+      if (accumulate && !out) throw new RaysumError("argument", "accumulate: there is no out to add to");
+      const apply = (result: DeviceArray): DeviceArray => {
+        check(native()[call](handle, result.pointer, x.pointer, BigInt(sizeOf(batch)), accumulate ? 1 : 0));
+        return result;
+      };
+      return out ? apply(out) : fresh(shape, { device }, apply);
+    };
+  };
+
+  const forward = map(volumeShape, projectionShape, "rs_forward");
+  const back = map(projectionShape, volumeShape, "rs_back");
+
+  const residual = (x: DeviceArray, y: DeviceArray, { weights, out, norm }: ResidualOptions): DeviceArray => {
+    const handle = alive();
+    const batch = batchOf("x", x, volumeShape, device);
+    const shape = [...batch, ...projectionShape];
+    checkExact("y", y, shape, device);
+    checkExact("weights", weights, projectionShape, device);
+    if (out) checkExact("out", out, shape, device);
+    if (norm) checkExact("norm", norm, [2 * sizeOf(batch)], device);
+    const count = BigInt(sizeOf(batch));
+    const apply = (result: DeviceArray): DeviceArray => {
+      const [to, from, measured] = [result.pointer, x.pointer, y.pointer];
+      check(native().rs_residual(handle, to, from, measured, weights.pointer, count, norm?.pointer ?? 0n));
+      return result;
+    };
+    return out ? apply(out) : fresh(shape, { device }, apply);
+  };
+
+  const update = (x: DeviceArray, r: DeviceArray, options: UpdateOptions): DeviceArray => {
+    const handle = alive();
+    const { scale, relaxation = 1, minimum = Number.NEGATIVE_INFINITY, maximum = Number.POSITIVE_INFINITY } = options;
+    const batch = batchOf("x", x, volumeShape, device);
+    checkExact("r", r, [...batch, ...projectionShape], device);
+    checkExact("scale", scale, volumeShape, device);
+    const count = BigInt(sizeOf(batch));
+    check(native().rs_update(handle, x.pointer, r.pointer, scale.pointer, relaxation, minimum, maximum, count));
+    return x;
+  };
+
+  /** One map applied to ones of its domain. */
+  const sums = (apply: typeof forward, domain: Shape): DeviceArray => {
+    using ones = DeviceArray.ones(domain, { device });
+    return apply(ones);
+  };
+
+  const dispose = (): void => {
+    if (disposed) return;
+    disposed = true;
+    abandoned.unregister(A);
+    check(native().rs_plan_free(plan));
+  };
+
+  // Functions with properties: A(x) and A.T(y) read as they do on paper.
+  const A = Object.assign(forward, {
+    volume,
+    beam,
+    device,
+    law,
+    domainShape: volumeShape,
+    rangeShape: projectionShape,
+    rowSums: () => sums(forward, volumeShape),
+    columnSums: () => sums(back, projectionShape),
+    residual,
+    update,
+    dispose,
+    [Symbol.dispose]: dispose,
+  }) as typeof forward as Operator;
+  const T = Object.assign(back, { domainShape: projectionShape, rangeShape: volumeShape, T: A }) as LinearMap;
+  Object.defineProperties(A, {
+    T: { value: Object.freeze(T) },
+    description: {
+      get: () => readText((text, capacity, length) => native().rs_plan_name(alive(), text, capacity, length)),
+    },
+    disposed: { get: () => disposed },
+  });
+  abandoned.register(A, plan, A);
+  return Object.freeze(A);
+}

@@ -1,0 +1,28 @@
+import { RaysumError } from "./errors.ts";
+
+export type Shape = readonly number[];
+
+/** Number of elements. */
+export function sizeOf(shape: Shape): number {
+  return shape.reduce((product, count) => product * count, 1);
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((count, axis) => count === b[axis]);
+}
+
+export function formatShape(shape: Shape): string {
+  return `[${shape.join(", ")}]`;
+}
+
+/** A frozen copy; throws RaysumError "shape" unless every count is a positive whole number. */
+export function checkShape(shape: Shape, what: string): Shape {
+  if (!Array.isArray(shape) || !shape.every((count) => Number.isSafeInteger(count) && count > 0))
+    throw new RaysumError(
+      "shape",
+      `${what} ${formatShape([shape].flat())}: every count must be a positive whole number`,
+    );
+  if (!Number.isSafeInteger(sizeOf(shape)))
+    throw new RaysumError("shape", `${what} ${formatShape(shape)}: more than 2^53 elements`);
+  return Object.freeze([...shape]);
+}

@@ -1,0 +1,60 @@
+/** The native library that the tests run against, scripts in processes of their own, and the C compiler. */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Where `make` puts its libraries. */
+export const buildFolder: string = join(root, "build");
+
+/** The file that lib/native/library.ts opens in this process. */
+export const libraryPath: string =
+  process.env["RAYSUM_LIBRARY"] ||
+  join(buildFolder, existsSync(join(buildFolder, "libraysum_cuda.so")) ? "libraysum_cuda.so" : "libraysum.so");
+
+export type Runtime = "bun" | "deno";
+
+/** The runtime of this process. */
+export const thisRuntime: Runtime = process.versions["deno"] ? "deno" : "bun";
+
+export interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface ScriptOptions {
+  /** Environment variables to set; undefined takes one away. */
+  readonly environment?: Record<string, string | undefined>;
+  /** Deno's permission flags; all by default. */
+  readonly permissions?: readonly string[];
+}
+
+/** Runs test/support/<name> and waits for its end. */
+export function runScript(runtime: Runtime, name: string, options: ScriptOptions = {}): Ended {
+  const { environment = {}, permissions = ["--allow-all"] } = options;
+  const flags = runtime === "deno" ? ["--no-prompt", "--no-check", ...permissions] : [];
+  const variables = Object.entries({ ...process.env, ...environment }).filter(([, value]) => value !== undefined);
+  const script = join(root, "test", "support", name);
+  const { status, stdout, stderr } = spawnSync(join(root, "node_modules", ".bin", runtime), ["run", ...flags, script], {
+    cwd: root,
+    env: Object.fromEntries(variables),
+    encoding: "utf8",
+  });
+  return { status, stdout, stderr };
+}
+
+const compiler = process.env["CC"] || "cc";
+
+/** The reason to skip a test that compiles C, or false. */
+export const noCompiler: string | false =
+  spawnSync(compiler, ["--version"]).status === 0 ? false : `${compiler} is missing`;
+
+/** Runs the C compiler in the repository. */
+export function compile(args: readonly string[]): void {
+  const { status, stderr } = spawnSync(compiler, args, { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error(`${compiler} ${args.join(" ")}\n${stderr}`);
+}
