@@ -2,91 +2,22 @@
 #define _GNU_SOURCE
 #include "device.h"
 
+#include "host.h"
 #include "memory.h"
 #include "plan.h"
 #include "status.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define STAGED_BYTES (INT64_C(256) << 20) // uploads that wait in staging before rs_upload says RS_BUSY
 
 static rs_queue *cpu_queue;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static atomic_int_least64_t staged, reserved;
-
-// Threads that this process may use: its processor mask, the container's quota, or RAYSUM_THREADS.
-static int thread_count(void) {
-  const char *wanted = getenv("RAYSUM_THREADS");
-  int count = wanted ? atoi(wanted) : 0;
-  if (count > 0) return count;
-  cpu_set_t mask;
-  count = sched_getaffinity(0, sizeof mask, &mask) ? 1 : CPU_COUNT(&mask);
-  FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-  if (file) {
-    long quota = 0, period = 0;
-    if (fscanf(file, "%ld %ld", &quota, &period) == 2 && quota > 0 && period > 0) {
-      int limit = (int)((quota + period - 1) / period);
-      if (limit < count) count = limit;
-    }
-    fclose(file);
-  }
-  return count < 1 ? 1 : count;
-}
-
-// Memory that the system has granted and that was not touched yet still counts as free there: at least what is reserved beyond all
-// that this process holds.
-static int64_t untouched(void) {
-  long long pages, resident = 0, shared = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (!file) return 0;
-  if (fscanf(file, "%lld %lld %lld", &pages, &resident, &shared) != 3) resident = shared = 0;
-  fclose(file);
-  int64_t bytes = atomic_load(&reserved) - (resident - shared) * sysconf(_SC_PAGESIZE);
-  return bytes > 0 ? bytes : 0;
-}
-
-static void memory_available(int32_t device, int64_t *free_bytes, int64_t *total_bytes) {
-  (void)device;
-  FILE *file = fopen("/proc/meminfo", "r");
-  *free_bytes = *total_bytes = INT64_MAX;
-  if (!file) return;
-  char line[128];
-  while (fgets(line, sizeof line, file)) {
-    long long kib;
-    if (sscanf(line, "MemTotal: %lld", &kib) == 1) *total_bytes = kib * 1024;
-    if (sscanf(line, "MemAvailable: %lld", &kib) == 1) *free_bytes = kib * 1024;
-  }
-  fclose(file);
-  int64_t promised = untouched();
-  *free_bytes = *free_bytes > promised ? *free_bytes - promised : 0;
-}
-
-// Linux hands out more than it has and kills the process later, so ask what is there first.
-static void *reserve(int32_t device, int64_t bytes) {
-  int64_t available, total;
-  memory_available(device, &available, &total);
-  if (bytes > available) return NULL;
-  void *memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return NULL;
-#ifdef MADV_HUGEPAGE
-  madvise(memory, (size_t)bytes, MADV_HUGEPAGE);
-#endif
-  atomic_fetch_add(&reserved, bytes);
-  return memory;
-}
-
-static void release(int32_t device, void *memory, int64_t bytes) {
-  (void)device;
-  munmap(memory, (size_t)bytes);
-  atomic_fetch_sub(&reserved, bytes);
-}
+static atomic_int_least64_t staged;
 
 static void wait_idle(int32_t device) {
   (void)device;
@@ -94,8 +25,8 @@ static void wait_idle(int32_t device) {
 }
 
 static void start(void) {
-  cpu_queue = rs_queue_create(thread_count());
-  rs_memory_register(RS_CPU, &(rs_memory_source){reserve, release, memory_available, wait_idle, "CPU"});
+  cpu_queue = rs_queue_create(rs_host_threads());
+  rs_memory_register(RS_CPU, &(rs_memory_source){rs_host_reserve, rs_host_release, rs_host_memory, wait_idle, "CPU"});
 }
 
 rs_queue *rs_device_queue(int32_t device) {

@@ -50,9 +50,9 @@ static void unary_task(void *context, int64_t task, int worker) {
   (void)worker;
   elements *e = context;
   int64_t start = task * e->chunk, end = chunk_end(e, start);
-  float p = (float)e->p, q = (float)e->q;
-  if (e->op == RS_AFFINE)
-    for (int64_t i = start; i < end; i++) e->out[i] = p * e->a[i] + q;
+  double p = e->p, q = e->q;
+  if (e->op == RS_AFFINE) // apart from the others so that it is vectorized; in float64 so that a / 3 is not a * float32(1 / 3)
+    for (int64_t i = start; i < end; i++) e->out[i] = (float)(p * e->a[i] + q);
   else
     for (int64_t i = start; i < end; i++) e->out[i] = rs_unary_value(e->op, e->a[i], p, q);
 }

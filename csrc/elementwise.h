@@ -10,14 +10,14 @@
 #define RS_INLINE static inline
 #endif
 
-RS_INLINE float rs_unary_value(int32_t op, float a, float p, float q) {
+RS_INLINE float rs_unary_value(int32_t op, float a, double p, double q) {
   switch (op) {
   case RS_ABSOLUTE: return fabsf(a);
   case RS_SQUARE_ROOT: return sqrtf(a);
   case RS_EXPONENTIAL: return expf(a);
   case RS_LOGARITHM: return logf(a);
-  case RS_AFFINE: return p * a + q;
-  default: return a < p ? p : a > q ? q : a; // RS_CLAMP; NaN stays NaN
+  case RS_AFFINE: return (float)(p * a + q);
+  default: return a < p ? (float)p : a > q ? (float)q : a; // RS_CLAMP; NaN stays NaN
   }
 }
 

@@ -16,7 +16,9 @@
 
 #define SAMPLES 2097152      // per task, roughly: some milliseconds
 #define MOST_FLOATS INT32_MAX // in a block: indexes in it are int32_t
-#define BAND_FLOATS 262144   // of back in a block and band: stays in the second-level cache
+#define BAND_FLOATS 131072   // of back in a block and band: stays in the second-level cache
+#define TILE 64              // pixels side by side in a task of forward
+#define GROUP 32             // most detector rows in it
 #define LEAST_BAND 32        // cells; narrower bands cut too many rays
 
 // All views with the same main axis.
@@ -35,8 +37,7 @@ typedef struct {
   int phases;
   general_phase phase[3];
   int32_t *order;               // views, phase by phase
-  int32_t tile;                 // pixels side by side that forward works on at once
-  int32_t group;                // detector rows in a task of forward
+  int32_t group;                // detector rows in a task of forward, at most GROUP
   int64_t tiles, groups;        // of a view
   int64_t volume_floats;        // of the workspace; then the sums of squares of forward's tasks
 } general_tables;
@@ -122,11 +123,9 @@ static int32_t prepare(rs_plan *plan) {
     if (tables->volume_floats < floats) tables->volume_floats = parts(floats, 16) * 16;
     if (most_planes < phase->planes) most_planes = phase->planes;
   }
-  int32_t supersampling = geometry->supersampling;
-  tables->tile = (int32_t)smaller(geometry->columns, GENERAL_RAYS / supersampling);
-  tables->tiles = parts(geometry->columns, tables->tile);
-  int64_t group = SAMPLES / ((int64_t)tables->tile * supersampling * supersampling * most_planes);
-  tables->group = (int32_t)smaller(geometry->rows, group < 1 ? 1 : group);
+  tables->tiles = parts(geometry->columns, TILE);
+  int64_t group = SAMPLES / ((int64_t)TILE * geometry->supersampling * geometry->supersampling * most_planes);
+  tables->group = (int32_t)smaller(GROUP, group < 1 ? 1 : group);
   tables->groups = parts(geometry->rows, tables->group);
   plan->workspace_floats = tables->volume_floats + 2 * geometry->views * tables->groups * tables->tiles;
   return RS_OK;
@@ -177,52 +176,55 @@ static void pack_row(void *context, int64_t task, int worker) {
       for (int32_t k = 0; k < planes; k++) base[(int64_t)k * pitch + 1 + a] = source[a * column_stride + k];
 }
 
-// Adds the samples of the fine rows of one detector row, pixel by pixel and plane by plane.
-static void gather_row(const general_work *work, const rs_view *view, int32_t row, int32_t pixel, int pixels, rs_vf *sum) {
-  const general_phase *phase = work->phase;
-  const rs_geometry *geometry = &work->plan->geometry;
+// sum[pixel] += what the rays of one detector row find in a box.
+static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_window *window, const float *base,
+                       int32_t row, int32_t pixel, int pixels, float *sum) {
   const int supersampling = geometry->supersampling;
   general_rays rays;
-  for (int p = 0; p < pixels; p++) sum[p] = (rs_vf){0};
-  for (int32_t fine = row * supersampling; fine < (row + 1) * supersampling; fine++)
-    for (int64_t block = 0; block < phase->blocks; block++) {
-      general_box box;
-      const float *base = work->packed + make_box(phase, phase->rows + 1, 1, block, 0, &box);
-      int32_t first, end, from = pixel * supersampling, to = (pixel + pixels) * supersampling;
-      general_columns(geometry, view, &box, fine, &first, &end);
-      first = first < from ? from : first;
-      end = end > to ? to : end;
-      if (first >= end) continue;
-      general_aim(geometry, view, &box, fine, first, end - first, &rays);
-      for (int i = 0; i < end - first; i++) {
-        rs_vf *at = &sum[(first + i) / supersampling - pixel];
-        if (rays.kind[i] == GENERAL_INSIDE) general_gather_ray(&box, &rays, i, 0, base, at);
-        else if (rays.kind[i] == GENERAL_CUTS) general_gather_ray(&box, &rays, i, 1, base, at);
+  rs_vf found[TILE];
+  int touched = 0;
+  for (int32_t fine = row * supersampling; fine < (row + 1) * supersampling; fine++) {
+    int32_t first = pixel * supersampling, end = (pixel + pixels) * supersampling;
+    general_clip(window, fine, &first, &end);
+    if (first >= end) continue;
+    if (!touched) memset(found, 0, sizeof found);
+    touched = 1;
+    for (; first < end; first += GENERAL_RAYS) {
+      int count = (int)smaller(end - first, GENERAL_RAYS);
+      general_aim(geometry, view, box, fine, first, count, &rays);
+      for (int i = 0; i < count; i++) {
+        rs_vf *at = &found[(first + i) / supersampling - pixel];
+        if (rays.kind[i] == GENERAL_INSIDE) general_gather_ray(box, &rays, i, 0, base, at);
+        else if (rays.kind[i] == GENERAL_CUTS) general_gather_ray(box, &rays, i, 1, base, at);
       }
     }
+  }
+  for (int p = 0; touched && p < pixels; p += RS_LANES) general_fold(found + p, sum + p);
 }
 
 static void forward_task(void *context, int64_t task, int worker) {
   (void)worker;
   const general_work *work = context;
   const general_tables *tables = work->tables;
+  const general_phase *phase = work->phase;
   const rs_geometry *geometry = &work->plan->geometry;
   int64_t tile = task % tables->tiles, group = task / tables->tiles % tables->groups;
-  int32_t view = work->phase->view[task / tables->tiles / tables->groups];
-  int32_t pixel = (int32_t)tile * tables->tile, row = (int32_t)group * tables->group;
-  int pixels = (int)smaller(tables->tile, geometry->columns - pixel);
-  int32_t end = (int32_t)smaller((int64_t)row + tables->group, geometry->rows);
-  rs_vf sum[GENERAL_RAYS];
-  float value[GENERAL_RAYS];
+  int32_t view = phase->view[task / tables->tiles / tables->groups];
+  int32_t pixel = (int32_t)tile * TILE, row = (int32_t)group * tables->group;
+  int pixels = (int)smaller(TILE, geometry->columns - pixel), rows = (int)smaller(tables->group, geometry->rows - row);
+  float sum[GROUP][TILE];
+  memset(sum, 0, sizeof sum);
+  for (int64_t block = 0; block < phase->blocks; block++) {
+    general_box box;
+    general_window window;
+    const float *base = work->packed + make_box(phase, phase->rows + 1, 1, block, 0, &box);
+    general_frame(geometry, &geometry->view[view], &box, &window);
+    for (int r = 0; r < rows; r++) gather_row(geometry, &geometry->view[view], &box, &window, base, row + r, pixel, pixels, sum[r]);
+  }
   double squares = 0;
-  for (; row < end; row++) {
-    gather_row(work, &geometry->view[view], row, pixel, pixels, sum);
-    for (int p = 0; p < pixels; p++) {
-      value[p] = 0;
-      for (int k = 0; k < RS_LANES; k++) value[p] += sum[p][k];
-    }
-    size_t index = ((size_t)row * (size_t)geometry->views + (size_t)view) * (size_t)geometry->columns + (size_t)pixel;
-    squares += rs_output_row(&work->output, index, value, pixels);
+  for (int r = 0; r < rows; r++) {
+    size_t index = ((size_t)(row + r) * (size_t)geometry->views + (size_t)view) * (size_t)geometry->columns + (size_t)pixel;
+    squares += rs_output_row(&work->output, index, sum[r], pixels);
   }
   if (work->squares) work->squares[task] = squares;
 }
@@ -273,23 +275,29 @@ static void scatter_task(void *context, int64_t task, int worker) {
   general_samples samples;
   samples.count = 0;
   float *base = work->packed + make_box(phase, phase->band, phase->bands, task / phase->bands, task % phase->bands, &box);
-  for (int64_t line = work->first; line < work->end; line++) {
-    int32_t view = phase->view[line / geometry->fine_rows], row = (int32_t)(line % geometry->fine_rows), column, end;
-    const float *values = work->input + ((int64_t)(row / supersampling) * geometry->views + view) * geometry->columns;
-    general_columns(geometry, &geometry->view[view], &box, row, &column, &end);
-    for (; column < end; column += GENERAL_RAYS) {
-      int count = (int)smaller(end - column, GENERAL_RAYS);
-      general_aim(geometry, &geometry->view[view], &box, row, column, count, &rays);
-      for (int i = 0; i < count; i++) {
-        float value = values[(column + i) / supersampling] * rays.scale[i];
-        if (rays.kind[i] == GENERAL_INSIDE) general_list_ray(&box, &rays, i, 0, value, &samples);
-        else if (rays.kind[i] == GENERAL_CUTS) general_list_ray(&box, &rays, i, 1, value, &samples);
-        if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || i == count - 1) {
-          general_add(&samples, base, base + box.stride);
-          samples.count = 0;
+  for (int64_t line = work->first, next; line < work->end; line = next) {
+    int32_t view = phase->view[line / geometry->fine_rows], row = (int32_t)(line % geometry->fine_rows);
+    next = smaller(line + geometry->fine_rows - row, work->end);
+    general_window window;
+    general_frame(geometry, &geometry->view[view], &box, &window);
+    // Narrow strips: neighbouring rows find their voxels in the first-level cache.
+    for (int32_t strip = 0; strip < geometry->fine_columns; strip += GENERAL_RAYS)
+      for (int32_t r = row; r < row + (next - line); r++) {
+        int32_t column = strip, end = (int32_t)smaller((int64_t)strip + GENERAL_RAYS, geometry->fine_columns);
+        general_clip(&window, r, &column, &end);
+        if (column >= end) continue;
+        const float *values = work->input + ((int64_t)(r / supersampling) * geometry->views + view) * geometry->columns;
+        general_aim(geometry, &geometry->view[view], &box, r, column, end - column, &rays);
+        for (int i = 0; i < end - column; i++) {
+          float value = values[(column + i) / supersampling] * rays.scale[i];
+          if (rays.kind[i] == GENERAL_INSIDE) general_list_ray(&box, &rays, i, 0, value, &samples);
+          else if (rays.kind[i] == GENERAL_CUTS) general_list_ray(&box, &rays, i, 1, value, &samples);
+          if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || i == end - column - 1) {
+            general_add(&samples, base, base + box.stride);
+            samples.count = 0;
+          }
         }
       }
-    }
   }
 }
 

@@ -78,6 +78,21 @@ GENERAL_INLINE void general_gather_ray(const general_box *box, const general_ray
   *sum += rays->scale[i] * total;
 }
 
+// One level of general_fold: the halves of groups of 2 half lanes are added, those of a first.
+GENERAL_INLINE rs_vf general_halve(rs_vf a, rs_vf b, const int half) {
+  const rs_vi lane = GENERAL_LANE, low = lane % half + lane / (2 * half) * (2 * half) + lane / half % 2 * RS_LANES;
+  return rs_pick(a, b, low) + rs_pick(a, b, low + half);
+}
+
+// sum[k] += the sum over the lanes of v[k], for RS_LANES vectors, which are lost.
+GENERAL_INLINE void general_fold(rs_vf *v, float *sum) {
+#pragma GCC unroll 4
+  for (int half = RS_LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+    for (int k = 0; k < half; k++) v[k] = general_halve(v[k], v[k + half], half);
+  rs_store(sum, rs_load(sum) + v[0]);
+}
+
 // Samples on their way to the volume: where the nearest neighbour lies, and what is added to it and the one behind it, then to the
 // two in the next row.
 #define GENERAL_SAMPLES (8 * GENERAL_PLANES)
@@ -114,7 +129,8 @@ GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays 
 static __attribute__((noinline)) void general_add(const general_samples *samples, float *row, float *next) {
   typedef double two __attribute__((vector_size(16)));
   typedef float four __attribute__((vector_size(16)));
-  for (int n = 0; n < samples->count; n++) {
+  const int count = samples->count;
+  for (int n = 0; n < count; n++) {
     size_t i = samples->index[n];
     double pair[2];
     memcpy(pair, row + i, 8);
@@ -126,4 +142,7 @@ static __attribute__((noinline)) void general_add(const general_samples *samples
     memcpy(row + i, pair, 8);
     memcpy(next + i, pair + 1, 8);
   }
+  // gcc 12 takes one of the addresses above for NULL (pass local-pure-const), hence the function for one without effects, and drops
+  // its calls.
+  __asm__ volatile("" ::: "memory");
 }

@@ -12,7 +12,7 @@
 
 #define GENERAL_PLANES 16  // most planes in a block: how far a float32 offset is followed
 #define GENERAL_RAYS 128   // most rays that are set up at once
-#define GENERAL_STEEP 1e6  // voxels a plane; flatter rays than this are left out
+#define GENERAL_FAR 6e7     // voxels, or voxels a plane: a ray which is further away or flatter than this is left out
 
 // Cell j lies between voxels j and j + 1, so the cells -1 ... n - 1 touch the voxels 0 ... n - 1. A box is a block of planes with all
 // cells of the `cross` axis and a band of cells of the third axis, stored as [row][plane][cross], all of them from cell -1 or the
@@ -24,7 +24,7 @@ typedef struct {
   int32_t pitch, stride;   // floats from plane to plane, from row to row
 } general_box;
 
-enum { GENERAL_MISSES, GENERAL_CUTS, GENERAL_INSIDE }; // no sample in the box, perhaps some, all
+enum { GENERAL_MISSES = -2, GENERAL_CUTS = -1, GENERAL_INSIDE = 0 }; // no sample in the box, perhaps some, all
 
 typedef struct {
   int32_t kind[GENERAL_RAYS];
@@ -38,61 +38,75 @@ typedef struct {
 
 static inline int general_third(const rs_view *view) { return RS_Z + RS_Y + RS_X - view->main - view->cross; }
 
-// Clips the columns low ... high to those where p + q column > 0.
-static inline void general_half(double p, double q, double *low, double *high) {
-  double at = -p / q;
-  if (q > 0) *low = at;
-  else if (q < 0) *high = at;
-  else if (!(p > 0)) *high = *low - 1;
-}
+// Which columns of a fine row hold every ray with a sample in a box: between low and high edges, each the outermost of two straight
+// lines on the detector, where the limit of a box meets its first and its last plane.
+typedef struct {
+  int edges;
+  struct {
+    int low;
+    double start[2], row[2], column[2]; // column = (start + row * row number) * column
+  } edge[4];
+} general_window;
 
-// A range of fine columns first ... end - 1 of a fine row that holds every ray which has a sample in the box.
-static inline void general_columns(const rs_geometry *geometry, const rs_view *view, const general_box *box, int32_t row, int32_t *first, int32_t *end) {
-  const int m = view->main, axis[2] = {view->cross, general_third(view)};
-  const int cone = geometry->beam == RS_CONE;
+static inline void general_frame(const rs_geometry *geometry, const rs_view *view, const general_box *box, general_window *window) {
+  const int m = view->main, axis[2] = {view->cross, general_third(view)}, cone = geometry->beam == RS_CONE;
   const double slack = 0.01; // voxels, far above the rounding errors here
   const double from[2] = {-1 - slack, box->row - slack}, to[2] = {box->columns - 1 + slack, box->row + box->rows + slack};
-  const double last = geometry->fine_columns - 1;
-  double low = 0, high = last, d[3];
-  for (int k = 0; k < 3; k++) d[k] = view->corner[k] + row * view->v[k] - (cone ? view->origin[k] : 0);
-  *first = 0, *end = geometry->fine_columns;
-  // A position on a plane is centre + (p + q column) / (d + e column).
-  double denominator = cone ? d[m] : 1, slope = cone ? view->u[m] : 0;
-  double sign = denominator > 0 ? 1 : -1;
-  if (!(sign * denominator > 0 && sign * (denominator + last * slope) > 0)) return;
-  for (int k = 0; k < 2; k++) {
-    int a = axis[k];
-    double limit[2] = {from[k], to[k]};
-    for (int side = 0; side < 2; side++) {
-      double side_low = INFINITY, side_high = -INFINITY;
-      for (int at_end = 0; at_end < 2; at_end++) {
-        double plane = box->plane + (at_end ? box->planes - 1 : 0), p, q, centre;
-        if (cone) {
-          centre = view->origin[a];
-          p = (plane - view->origin[m]) * d[a];
-          q = (plane - view->origin[m]) * view->u[a];
-        } else {
-          double ratio = view->origin[a] / view->origin[m];
-          centre = 0;
-          p = d[a] + (plane - d[m]) * ratio;
-          q = view->u[a] - view->u[m] * ratio;
-        }
-        p -= (limit[side] - centre) * denominator;
-        q -= (limit[side] - centre) * slope;
-        double turn = side ? -sign : sign, half_low = -INFINITY, half_high = INFINITY;
-        general_half(turn * p, turn * q, &half_low, &half_high);
-        if (half_low <= half_high) {
-          side_low = half_low < side_low ? half_low : side_low;
-          side_high = half_high > side_high ? half_high : side_high;
-        }
+  const double rows = geometry->fine_rows - 1, columns = geometry->fine_columns - 1;
+  window->edges = 0;
+  // A position on a plane is centre + (p + p_row row + p_column column) / (d + d_row row + d_column column).
+  const double d = cone ? view->corner[m] - view->origin[m] : 1, d_row = cone ? view->v[m] : 0, d_column = cone ? view->u[m] : 0;
+  const double sign = d > 0 ? 1 : -1;
+  if (!(sign * d > 0 && sign * (d + rows * d_row) > 0 && sign * (d + columns * d_column) > 0 && sign * (d + rows * d_row + columns * d_column) > 0))
+    return; // rays along the planes: no limits
+  for (int k = 0; k < 4; k++) {
+    const int a = axis[k / 2], above = k % 2 == 0;
+    const double limit = above ? from[k / 2] : to[k / 2], turn = above ? sign : -sign;
+    int low = 1, high = 1;
+    for (int end = 0; end < 2; end++) {
+      const double plane = box->plane + (end ? box->planes - 1 : 0);
+      double centre = 0, p, p_row, p_column;
+      if (cone) {
+        const double height = plane - view->origin[m];
+        centre = view->origin[a];
+        p = height * (view->corner[a] - view->origin[a]);
+        p_row = height * view->v[a];
+        p_column = height * view->u[a];
+      } else {
+        const double slope = view->origin[a] / view->origin[m];
+        p = view->corner[a] + (plane - view->corner[m]) * slope;
+        p_row = view->v[a] - view->v[m] * slope;
+        p_column = view->u[a] - view->u[m] * slope;
       }
-      low = side_low > low ? side_low : low;
-      high = side_high < high ? side_high : high;
+      // Rays are on the right side where turn (p + p_row row + p_column column - (limit - centre) (d + ...)) > 0.
+      const double at_column = turn * (p_column - (limit - centre) * d_column) + 0.0; // no -0
+      window->edge[window->edges].start[end] = turn * (p - (limit - centre) * d);
+      window->edge[window->edges].row[end] = turn * (p_row - (limit - centre) * d_row);
+      window->edge[window->edges].column[end] = -1 / at_column;
+      low &= at_column >= 0;
+      high &= at_column < 0;
+    }
+    window->edge[window->edges].low = low;
+    window->edges += low | high; // else every column may be right on one of the planes
+  }
+}
+
+// Narrows the columns *first ... *end - 1 of a fine row.
+static inline void general_clip(const general_window *window, int32_t row, int32_t *first, int32_t *end) {
+  double low = *first, high = *end - 1;
+  for (int k = 0; k < window->edges; k++) {
+    double a = (window->edge[k].start[0] + window->edge[k].row[0] * row) * window->edge[k].column[0];
+    double b = (window->edge[k].start[1] + window->edge[k].row[1] * row) * window->edge[k].column[1];
+    if (window->edge[k].low) {
+      double least = a < b ? a : b;
+      low = least > low ? least : low;
+    } else {
+      double most = a > b ? a : b;
+      high = most < high ? most : high;
     }
   }
-  if (!(low <= high)) *end = 0;
-  else *first = (int32_t)floor(low), *end = (int32_t)ceil(high) + 1;
-  if (*end > geometry->fine_columns) *end = geometry->fine_columns;
+  if (!(low <= high)) *end = *first;
+  else *first = (int32_t)low, *end = (int32_t)high + 2 < *end ? (int32_t)high + 2 : *end;
 }
 
 // float64 vectors of the same size, and the vectors of half as many float32 and int32 lanes as rs_vf.
@@ -103,41 +117,33 @@ typedef float general_hf __attribute__((vector_size(GENERAL_WIDE * 4)));
 typedef int32_t general_hi __attribute__((vector_size(GENERAL_WIDE * 4)));
 typedef uint32_t general_hu __attribute__((vector_size(GENERAL_WIDE * 4)));
 
-// mask ? x : other
-static inline general_vd general_select(general_vl mask, general_vd x, general_vd other) {
-  return (general_vd)(((general_vl)x & mask) | ((general_vl)other & ~mask));
-}
-static inline general_vl general_small(general_vd x, double limit) { return (x < limit) & (x > -limit); }
-// x is below 2^31 in size.
-static inline general_vd general_floors(general_vd x) {
-  general_vd whole = __builtin_convertvector(__builtin_convertvector(x, general_hi), general_vd);
-  return whole - general_select(x < whole, (general_vd){0} + 1, (general_vd){0});
+// The integer below x, for x below 2^31 in size: what is left of x - 1/2 where doubles have no room for fractions. An integer x may
+// give x - 1 as well, which comes to the same sample.
+#define GENERAL_ROUND 6755399441055744.0 // 1.5 * 2^52
+static inline general_vd general_floor(general_vd x, general_hi *whole) {
+  general_vd sum = (x - 0.5) + GENERAL_ROUND;
+  *whole = __builtin_convertvector((general_vl)sum, general_hi); // the low bits
+  return sum - GENERAL_ROUND;
 }
 
-// What decides about one of the two axes of a box.
+// The way along one of the two axes of a box.
 typedef struct {
   general_hi cell, step;     // on the first plane, from plane to plane
   general_hf offset, slope;  // the fractions
-  general_hi touches, inside; // masks
+  general_hi misses, cuts;   // below 0: no sample in the box, some outside
 } general_track;
 
 // low ... high: the cells of the box.
 static inline general_track general_follow(general_vd start, general_vd slope, int32_t planes, int32_t low, int32_t high) {
-  const double far = 1e8; // further than this on the first plane means outside on all of them
   general_track track;
-  general_vl seen = general_small(start, far) & general_small(slope, GENERAL_STEEP);
-  start = general_select(seen, start, (general_vd){0} - far);
-  slope = general_select(seen, slope, (general_vd){0});
-  general_vd cell = general_floors(start), step = general_floors(slope);
-  track.cell = __builtin_convertvector(cell, general_hi);
-  track.step = __builtin_convertvector(step, general_hi);
-  track.offset = __builtin_convertvector(start - cell, general_hf);
-  track.slope = __builtin_convertvector(slope - step, general_hf);
-  // The cells in float32 may differ from these by one.
-  general_hi end = __builtin_convertvector(general_floors(start + (planes - 1) * slope), general_hi);
-  general_hi first = track.cell, enters = (first >= low - 1) | (end >= low - 1), leaves = (first <= high + 1) | (end <= high + 1);
-  track.touches = enters & leaves;
-  track.inside = (first > low) & (end > low) & (first < high) & (end < high);
+  general_hi end;
+  track.offset = __builtin_convertvector(start - general_floor(start, &track.cell), general_hf);
+  track.slope = __builtin_convertvector(slope - general_floor(slope, &track.step), general_hf);
+  general_floor(start + (planes - 1) * slope, &end);
+  // Distances from the ends of the box. The cells in float32 may differ from these by one.
+  general_hi first_low = track.cell - low, end_low = end - low, first_high = high - track.cell, end_high = high - end;
+  track.misses = ((first_low + 1) & (end_low + 1)) | ((first_high + 1) & (end_high + 1));
+  track.cuts = (first_low - 1) | (end_low - 1) | (first_high - 1) | (end_high - 1);
   return track;
 }
 
@@ -151,7 +157,7 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
   const double height = box->plane - o[m], ratio_a = o[a] / o[m], ratio_b = o[b] / o[m];
   const double start_a = at[a] + (box->plane - at[m]) * ratio_a, start_b = at[b] + (box->plane - at[m]) * ratio_b;
   const double pitch_a = u[a] - u[m] * ratio_a, pitch_b = u[b] - u[m] * ratio_b;
-  const general_hi whole = (general_hi){0} - (box->planes == GENERAL_PLANES);
+  const int32_t whole = box->planes == GENERAL_PLANES ? 0 : -1;
   const float v_m = (float)geometry->voxel[m], v_a = (float)geometry->voxel[a], v_b = (float)geometry->voxel[b];
   const float share = 1.0f / (float)(geometry->supersampling * geometry->supersampling);
   float squared[GENERAL_RAYS];
@@ -174,8 +180,9 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
     }
     general_track on_a = general_follow(p_a, slope_a, box->planes, -1, box->columns - 2);
     general_track on_b = general_follow(p_b, slope_b, box->planes, box->row, box->row + box->rows - 1);
-    general_hi touches = on_a.touches & on_b.touches, inside = touches & on_a.inside & on_b.inside & whole;
-    general_hi kind = -touches - inside;
+    general_vl seen = p_a * p_a + p_b * p_b + slope_a * slope_a + slope_b * slope_b < GENERAL_FAR * GENERAL_FAR;
+    general_hi misses = on_a.misses | on_b.misses | ~__builtin_convertvector(seen, general_hi);
+    general_hi kind = (misses >> 31) + ((misses | on_a.cuts | on_b.cuts | whole) >> 31);
     general_hu index = (general_hu)(on_b.cell - box->row) * (uint32_t)box->stride + (general_hu)(on_a.cell + 1);
     general_hu step = (general_hu)on_b.step * (uint32_t)box->stride + (general_hu)on_a.step + (uint32_t)box->pitch;
     memcpy(rays->kind + i, &kind, sizeof kind);

@@ -200,7 +200,7 @@ int32_t rs_residual(int64_t number, int64_t out, int64_t volume, int64_t measure
   p.output.measured = rs_check_floats(&check, measured, all, "measured");
   p.output.weights = rs_check_floats(&check, weights, one, "weights");
   p.input = rs_check_floats(&check, volume, in, "volume");
-  if (norm) p.norm = rs_check_bytes(&check, norm, batch * (int64_t)sizeof(double), "norm");
+  if (norm) p.norm = rs_check_doubles(&check, norm, batch, "norm");
   rs_check_apart(&check, p.output.target, all, p.input, in, "out and volume");
   rs_check_apart(&check, p.output.target, all, p.output.weights, one, "out and weights");
   return push(&check, "residual", run_forward, &p);

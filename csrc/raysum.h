@@ -10,7 +10,8 @@
 // Device 0 is the CPU.
 //
 // Arrays are float32 in C order. Volumes are (z, y, x); projections are (row, view, column); a batch is an extra leading dimension.
-// clang-format off: one declaration a line is what bindings.ts reads.
+// One declaration a line is what bindings.ts reads.
+// clang-format off
 #pragma once
 #include <stdint.h>
 

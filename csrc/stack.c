@@ -14,12 +14,11 @@
 #include "stack_kernel.h"
 #include "stack_pack.h"
 
-#define STACK_CHUNK STACK_SPAN // columns of a forward task
-#ifndef STACK_PASS
-#define STACK_PASS 2
-#endif
-#define STACK_TILE_Y 32        // voxels of a back task
-#define STACK_TILE_X STACK_SPAN
+#define STACK_CHUNK STACK_SPAN            // columns of a forward task
+#define STACK_CHUNK_ROW STACK_SPREAD(STACK_CHUNK)
+#define STACK_TILE_WIDTH STACK_SPAN       // voxels of a back task
+#define STACK_TILE_HEIGHT 32              // at most: large tiles read fewer columns for each voxel
+#define STACK_ENOUGH_TASKS 64             // ... but every thread should have some
 
 static void release(rs_plan *plan) {
   stack_tables *tables = plan->tables;
@@ -31,11 +30,11 @@ static void release(rs_plan *plan) {
 }
 
 static int64_t forward_tasks(const stack_tables *tables, const rs_geometry *geometry) {
-  return stack_parts(tables->groups, STACK_PASS) * stack_parts(geometry->columns, STACK_CHUNK);
+  return tables->groups * stack_parts(geometry->columns, STACK_CHUNK);
 }
 
-static int64_t tiles(const rs_geometry *geometry) {
-  return stack_parts(geometry->shape[RS_Y], STACK_TILE_Y) * stack_parts(geometry->shape[RS_X], STACK_TILE_X);
+static int64_t back_tasks(const stack_tables *tables, const rs_geometry *geometry) {
+  return stack_parts(geometry->shape[RS_Y], tables->tile_height) * stack_parts(geometry->shape[RS_X], STACK_TILE_WIDTH);
 }
 
 static int32_t prepare(rs_plan *plan) {
@@ -48,11 +47,16 @@ static int32_t prepare(rs_plan *plan) {
   }
   int64_t most = geometry->rows > geometry->shape[RS_Z] ? geometry->rows : geometry->shape[RS_Z];
   tables->block = (int32_t)stack_smaller(STACK_BLOCK, stack_parts(most, RS_LANES) * RS_LANES);
-  int64_t margins = 2 * tables->margin, bordered = (geometry->shape[RS_Y] + margins) * (geometry->shape[RS_X] + margins);
-  int64_t tiled = tiles(geometry) * STACK_TILE_Y * STACK_TILE_X;
+  tables->volume_row = STACK_SPREAD(geometry->shape[RS_X] + 2 * (int64_t)tables->margin);
+  tables->view_row = STACK_SPREAD(geometry->columns + 2 * (int64_t)tables->padding);
+  tables->tile_height = STACK_TILE_HEIGHT;
+  while (tables->tile_height > STACK_PATCH && back_tasks(tables, geometry) < STACK_ENOUGH_TASKS) tables->tile_height /= 2;
+  int64_t tasks = forward_tasks(tables, geometry);
+  int64_t bordered = (geometry->shape[RS_Y] + 2 * tables->margin) * tables->volume_row, tiled = back_tasks(tables, geometry) * tables->tile_height * STACK_TILE_WIDTH;
+  int64_t chunked = tasks * STACK_RUN * STACK_CHUNK_ROW, padded = geometry->views * tables->view_row;
   tables->volume_floats = (bordered > tiled ? bordered : tiled) * tables->block;
-  tables->projection_floats = (int64_t)geometry->views * (geometry->columns + 2 * tables->padding) * tables->block;
-  int64_t squares = forward_tasks(tables, geometry) * tables->block;
+  tables->projection_floats = (chunked > padded ? chunked : padded) * tables->block;
+  int64_t squares = tasks * tables->block;
   plan->workspace_floats = tables->volume_floats + tables->projection_floats + squares * (int64_t)(sizeof(double) / sizeof(float));
   return RS_OK;
 }
@@ -97,16 +101,17 @@ static void pack_volume(void *context, int64_t task, int worker) {
   (void)worker;
   const stack_block *block = context;
   int64_t lanes = block->vectors * RS_LANES, margin = block->tables->margin, y = task - margin;
-  int64_t ny = block->geometry->shape[RS_Y], nx = block->geometry->shape[RS_X], row = (nx + 2 * margin) * lanes;
+  int64_t ny = block->geometry->shape[RS_Y], nx = block->geometry->shape[RS_X], row = block->tables->volume_row * lanes;
   float *target = block->volume + task * row;
   if (y < 0 || y >= ny) {
     memset(target, 0, (size_t)row * sizeof *target);
     return;
   }
-  memset(target, 0, (size_t)(margin * lanes) * sizeof *target);
-  memset(target + row - margin * lanes, 0, (size_t)(margin * lanes) * sizeof *target);
+  int64_t before = margin * lanes, behind = (margin + nx) * lanes;
+  memset(target, 0, (size_t)before * sizeof *target);
+  memset(target + behind, 0, (size_t)(row - behind) * sizeof *target);
   for (int32_t lane = 0; lane < lanes; lane += RS_LANES)
-    stack_pack(&block->source, lane, y * nx, (int32_t)nx, 1, target + margin * lanes + lane, lanes);
+    stack_pack(&block->source, lane, y * nx, (int32_t)nx, 1, target + before + lane, lanes);
 }
 
 static void project(void *context, int64_t task, int worker) {
@@ -115,39 +120,26 @@ static void project(void *context, int64_t task, int worker) {
   const stack_tables *tables = block->tables;
   const rs_geometry *geometry = block->geometry;
   int64_t chunks = stack_parts(geometry->columns, STACK_CHUNK), lanes = block->vectors * RS_LANES;
-  int64_t row = (geometry->shape[RS_X] + 2 * tables->margin) * lanes;
-  stack_forward_work work = {.supersampling = geometry->supersampling};
+  const stack_group *group = &tables->group[task / chunks];
+  int64_t row = tables->volume_row * lanes;
+  stack_forward_work work = {.group = group, .supersampling = geometry->supersampling, .vectors = block->vectors};
+  work.main_count = geometry->shape[group->main];
+  work.cross_count = geometry->shape[group->main == RS_Y ? RS_X : RS_Y];
+  work.main_step = group->main == RS_Y ? row : lanes;
+  work.cross_step = group->main == RS_Y ? lanes : row;
   work.volume = block->volume + tables->margin * (row + lanes);
   work.from = (int32_t)(task % chunks * STACK_CHUNK);
   work.to = (int32_t)stack_smaller(work.from + STACK_CHUNK, geometry->columns);
-  int64_t columns = work.to - work.from;
-  const stack_group *first = &tables->group[task / chunks * STACK_PASS], *end = first;
-  while (end < tables->group + tables->groups && end < first + STACK_PASS) end++;
-  // Sums lie by view, then column; those of this task in one piece.
-  int64_t views = 0;
-  for (const stack_group *group = first; group < end; group++) views += group->views;
-  int64_t before = 0; // a group may have fewer than STACK_RUN views
-  for (const stack_group *group = tables->group; group < first; group++) before += group->views;
-  float *sums = block->projections + (before * geometry->columns + views * work.from) * lanes;
-  memset(sums, 0, (size_t)(views * columns * lanes) * sizeof *sums);
-  for (int main = RS_Y; block->reads && main <= RS_X; main++) {
-    work.main_count = geometry->shape[main];
-    work.cross_count = geometry->shape[main == RS_Y ? RS_X : RS_Y];
-    work.main_step = main == RS_Y ? row : lanes;
-    work.cross_step = main == RS_Y ? lanes : row;
-    for (int32_t plane = 0; plane < work.main_count; plane += STACK_RUN) {
-      work.sums = sums;
-      for (work.group = first; work.group < end; work.sums += work.group++->views * columns * lanes)
-        if (work.group->main == main) stack_forward_planes(&work, block->vectors, plane);
-    }
-  }
+  work.view_step = STACK_CHUNK_ROW * lanes;
+  work.sums = block->projections + task * STACK_RUN * work.view_step;
+  memset(work.sums, 0, (size_t)(group->views * work.view_step) * sizeof *work.sums);
+  for (int32_t plane = 0; block->reads && plane < work.main_count; plane += STACK_RUN) stack_forward_planes(&work, plane);
   double *squares = block->squares + task * tables->block;
   memset(squares, 0, (size_t)lanes * sizeof *squares);
-  for (const stack_group *group = first; group < end; group++)
-    for (int v = 0; v < group->views; v++, sums += columns * lanes)
-      for (int32_t lane = 0; lane < lanes; lane += RS_LANES)
-        stack_unpack(&block->target, lane, sums + lane, lanes, (int32_t)columns, group->length[v],
-                     (int64_t)group->view[v] * geometry->columns + work.from, squares);
+  for (int v = 0; v < group->views; v++)
+    for (int32_t lane = 0; lane < lanes; lane += RS_LANES)
+      stack_unpack(&block->target, lane, work.sums + v * work.view_step + lane, lanes, work.to - work.from, group->length[v],
+                   (int64_t)group->view[v] * geometry->columns + work.from, squares);
 }
 
 static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
@@ -184,15 +176,15 @@ static void pack_projections(void *context, int64_t task, int worker) {
   const stack_block *block = context;
   const stack_tables *tables = block->tables;
   int64_t lanes = block->vectors * RS_LANES, columns = block->geometry->columns, padding = tables->padding;
-  int64_t row = (columns + 2 * padding) * lanes;
+  int64_t row = tables->view_row * lanes, before = padding * lanes, behind = (padding + columns) * lanes;
   const stack_group *group = tables->group;
   int64_t v = task;
   for (; v >= group->views; group++) v -= group->views;
   float *target = block->projections + task * row;
-  memset(target, 0, (size_t)(padding * lanes) * sizeof *target);
-  memset(target + row - padding * lanes, 0, (size_t)(padding * lanes) * sizeof *target);
+  memset(target, 0, (size_t)before * sizeof *target);
+  memset(target + behind, 0, (size_t)(row - behind) * sizeof *target);
   for (int32_t lane = 0; lane < lanes; lane += RS_LANES)
-    stack_pack(&block->source, lane, group->view[v] * columns, (int32_t)columns, group->length[v], target + padding * lanes + lane, lanes);
+    stack_pack(&block->source, lane, group->view[v] * columns, (int32_t)columns, group->length[v], target + before + lane, lanes);
 }
 
 static void back_project(void *context, int64_t task, int worker) {
@@ -200,19 +192,20 @@ static void back_project(void *context, int64_t task, int worker) {
   const stack_block *block = context;
   const stack_tables *tables = block->tables;
   const rs_geometry *geometry = block->geometry;
-  int64_t across = stack_parts(geometry->shape[RS_X], STACK_TILE_X), lanes = block->vectors * RS_LANES;
-  stack_back_work work = {.supersampling = geometry->supersampling, .columns = geometry->columns, .padding = tables->padding};
-  work.y = (int32_t)(task / across * STACK_TILE_Y);
-  work.x = (int32_t)(task % across * STACK_TILE_X);
-  work.height = (int32_t)stack_smaller(STACK_TILE_Y, geometry->shape[RS_Y] - work.y);
-  work.width = (int32_t)stack_smaller(STACK_TILE_X, geometry->shape[RS_X] - work.x);
-  work.sums = block->volume + task * STACK_TILE_Y * STACK_TILE_X * lanes;
+  int64_t across = stack_parts(geometry->shape[RS_X], STACK_TILE_WIDTH), lanes = block->vectors * RS_LANES;
+  stack_back_work work = {.supersampling = geometry->supersampling, .vectors = block->vectors, .columns = geometry->columns, .padding = tables->padding};
+  work.view_step = tables->view_row * lanes;
+  work.y = (int32_t)(task / across * tables->tile_height);
+  work.x = (int32_t)(task % across * STACK_TILE_WIDTH);
+  work.height = (int32_t)stack_smaller(tables->tile_height, geometry->shape[RS_Y] - work.y);
+  work.width = (int32_t)stack_smaller(STACK_TILE_WIDTH, geometry->shape[RS_X] - work.x);
+  work.sums = block->volume + task * tables->tile_height * STACK_TILE_WIDTH * lanes;
   work.projections = block->projections;
   memset(work.sums, 0, (size_t)(work.height * work.width * lanes) * sizeof *work.sums);
   for (int64_t g = 0; block->reads && g < tables->groups; g++) {
     work.group = &tables->group[g];
-    stack_back_views(&work, block->vectors);
-    work.projections += work.group->views * (geometry->columns + 2 * tables->padding) * lanes;
+    stack_back_views(&work);
+    work.projections += work.group->views * work.view_step;
   }
   for (int32_t y = 0; y < work.height; y++)
     for (int32_t lane = 0; lane < lanes; lane += RS_LANES)
@@ -234,7 +227,7 @@ static int32_t back(rs_operation *operation, const rs_plan *plan, const rs_outpu
     next_block(&block, lanes, &first);
     int32_t status = RS_OK;
     if (block.reads) status = rs_parallel_for(operation, geometry->views, pack_projections, &block);
-    if (!status) status = rs_parallel_for(operation, tiles(geometry), back_project, &block);
+    if (!status) status = rs_parallel_for(operation, back_tasks(block.tables, geometry), back_project, &block);
     if (status) return status;
   }
   return RS_OK;

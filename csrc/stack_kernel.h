@@ -5,7 +5,7 @@
 #define STACK_INLINE static inline __attribute__((always_inline))
 
 #ifndef STACK_STRETCH
-#define STACK_STRETCH 8 // forward: voxels across; rays that cross the middle of a run of planes there are worked off together
+#define STACK_STRETCH 4 // forward: voxels across; rays that cross the middle of a run of planes there are worked off together
 #endif
 #define STACK_STAGE 8 // runs whose samples are computed ahead: their latency hides behind one another
 
@@ -55,7 +55,7 @@ STACK_GATHER(4)
 static stack_gather_function stack_gather_of(int vectors, int taps) {
   static const stack_gather_function pairs[] = {stack_gather_pairs_1, stack_gather_pairs_2, stack_gather_pairs_3, stack_gather_pairs_4};
   static const stack_gather_function any[] = {stack_gather_any_1, stack_gather_any_2, stack_gather_any_3, stack_gather_any_4};
-  return (taps == 2 ? pairs : any)[vectors - 1];
+  return taps == 2 ? pairs[vectors - 1] : any[vectors - 1];
 }
 
 // The smallest integer not below x, inside [low, high]; low for NaN.
@@ -82,11 +82,12 @@ STACK_INLINE rs_vf stack_hat(rs_vf distance) { return stack_positive(1 - (rs_vf)
 
 typedef struct {
   const stack_group *group;
-  int32_t supersampling;
+  int32_t supersampling, vectors;
   int32_t main_count, cross_count; // voxels along the main and the cross axis
   int64_t main_step, cross_step;   // floats between them
   const float *volume;             // voxel (0, 0); behind every border lie `margin` zero voxels
   int32_t from, to;                // columns
+  int64_t view_step;               // floats between the sums of two views
   float *sums;                     // [view][to - from][lanes], zero at the start
 } stack_forward_work;
 
@@ -125,11 +126,11 @@ static inline void stack_forward_samples(const stack_forward_work *work, int vie
 }
 
 // Adds what the columns see on one run of planes.
-static void stack_forward_planes(const stack_forward_work *work, int vectors, int32_t plane) {
+static void stack_forward_planes(const stack_forward_work *work, int32_t plane) {
   const stack_group *group = work->group;
-  stack_gather_function gather = stack_gather_of(vectors, group->forward_taps);
-  const int lanes = vectors * RS_LANES;
-  int32_t planes = (int32_t)stack_smaller(STACK_RUN, work->main_count - plane), columns = work->to - work->from;
+  stack_gather_function gather = stack_gather_of(work->vectors, group->forward_taps);
+  const int lanes = work->vectors * RS_LANES;
+  int32_t planes = (int32_t)stack_smaller(STACK_RUN, work->main_count - plane);
   // Columns cross the middle of these planes at middle[view] + column[view] i.
   double middle[STACK_RUN], low = INFINITY, high = -INFINITY;
   for (int v = 0; v < group->views; v++) {
@@ -155,7 +156,7 @@ static void stack_forward_planes(const stack_forward_work *work, int vectors, in
       bound[v] = next;
       double slope = group->plane[v], drift = slope * (planes - 1), first = group->start[v] + slope * plane;
       double least = 1 - group->forward_taps - (drift < 0 ? drift : 0), most = work->cross_count - (drift > 0 ? drift : 0);
-      float *sum = work->sums + ((int64_t)v * columns + i - work->from) * lanes;
+      float *sum = work->sums + v * work->view_step + (int64_t)(i - work->from) * lanes;
       for (; i < last; i++, sum += lanes) {
         double position = first + group->column[v] * i;
         run[runs].first = 0;
@@ -176,8 +177,9 @@ static void stack_forward_planes(const stack_forward_work *work, int vectors, in
 
 typedef struct {
   const stack_group *group;
-  int32_t supersampling;
+  int32_t supersampling, vectors;
   int32_t columns, padding;    // zero columns before the first and behind the last
+  int64_t view_step;           // floats between two views
   const float *projections;    // [view of the group][padding + columns + padding][lanes]
   int32_t y, x, height, width; // a tile of voxels
   float *sums;                 // [height][width][lanes], zero at the start
@@ -204,7 +206,7 @@ static inline void stack_back_patch(const stack_back_work *work, int32_t y, int3
 
 static inline void stack_back_samples(const stack_back_work *work, int32_t lanes, const stack_patch *patch, int y, int x, stack_run *run) {
   const stack_group *group = work->group;
-  int32_t view_step = (work->columns + 2 * work->padding) * lanes;
+  int32_t view_step = (int32_t)work->view_step;
   rs_vi count, low = -work->padding - (rs_vi){0}, high = work->columns - (rs_vi){0};
   for (int k = 0; k < RS_LANES; k++) count[k] = k;
   for (int n = 0; n < STACK_RUN; n += RS_LANES) {
@@ -232,10 +234,10 @@ static inline void stack_back_samples(const stack_back_work *work, int32_t lanes
 }
 
 // Adds what the voxels of the tile see in one group of views.
-static void stack_back_views(const stack_back_work *work, int vectors) {
+static void stack_back_views(const stack_back_work *work) {
   const stack_group *group = work->group;
-  stack_gather_function gather = stack_gather_of(vectors, group->back_taps);
-  const int lanes = vectors * RS_LANES;
+  stack_gather_function gather = stack_gather_of(work->vectors, group->back_taps);
+  const int lanes = work->vectors * RS_LANES;
   stack_run run[STACK_PATCH];
   for (int x = 0; x < STACK_PATCH; x++) {
     run[x].base = work->projections;

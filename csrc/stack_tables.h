@@ -23,6 +23,10 @@
 #define STACK_TAPS 24
 #define STACK_MOST 256 // more than any run or patch lies off the voxels or columns that it sees
 
+// Lengthens a row of voxels or columns to 4 mod 8 of them. The pieces of neighbouring rows that rays of any slope up to 1 need together
+// then spread over a first-level cache whose ways are 4 KiB; at a multiple of 16 they would all compete for the same lines.
+#define STACK_SPREAD(count) ((((count) + 3) & ~7) + 4)
+
 // Up to STACK_RUN views with the same main axis and similar slopes, so that together they need few voxels around their rays.
 typedef struct {
   int32_t views, main;
@@ -52,7 +56,9 @@ typedef struct {
   stack_group *group;
   stack_matrix slices_of_row, rows_of_slice; // detector rows are weighted sums of slices, and the transpose
   int32_t block;                             // most lanes in a block of this plan
+  int32_t tile_height;                       // of a back task, in voxels
   int32_t margin, padding;                   // zero voxels around the volume, zero columns beside the projections
+  int64_t volume_row, view_row;              // voxels and columns with these, and a gap
   int64_t volume_floats, projection_floats;  // parts of the workspace, then the sums of squares
 } stack_tables;
 

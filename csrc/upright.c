@@ -15,8 +15,8 @@
 // and kept as an integer and a float32 part below one: the weights of both directions agree to float32 rounding.
 #include "upright_pack.h"
 
-#define UPRIGHT_COLUMNS 32 // columns of a forward task
-#define UPRIGHT_VIEWS 8    // views of a forward task
+#define UPRIGHT_COLUMNS 16 // columns of a forward task
+#define UPRIGHT_VIEWS 16   // views of a forward task
 #define UPRIGHT_TILE 16    // voxels of a back task along y and x
 #define UPRIGHT_PHASE 64   // virtual views of a back phase
 #define UPRIGHT_FRONT (3 * RS_LANES) // the first zeros, aligned
@@ -68,7 +68,7 @@ static int32_t prepare(rs_plan *plan) {
   tables->combs = upright_integer(UPRIGHT_PITCH / upright_largest_pitch(geometry), 1, (int32_t)fmax(1, most));
   tables->comb_rows = (int32_t)upright_parts(geometry->rows, tables->combs);
   tables->virtual_views = geometry->supersampling * geometry->supersampling;
-  tables->group = tables->virtual_views == 1 ? UPRIGHT_VIEWS : tables->virtual_views == 4 ? 2 : 1;
+  tables->group = UPRIGHT_VIEWS / tables->virtual_views > 1 ? UPRIGHT_VIEWS / tables->virtual_views : 1;
   tables->column_floats = odd_vectors(geometry->shape[RS_Z] + UPRIGHT_ZEROS);
   tables->row_floats = odd_vectors((geometry->shape[RS_X] + 2) * tables->column_floats);
   tables->pixel_floats = odd_vectors(tables->comb_rows + UPRIGHT_ZEROS);
@@ -141,8 +141,8 @@ static upright_way way_of(const upright_bundle *bundle, const upright_detector *
   return way;
 }
 
-// Adds the samples of the planes [plane, plane + UPRIGHT_RUN) to the sums of one column.
-static void project_run(const upright_bundle *bundle, const rs_view *view, const upright_way *way, int32_t plane, float *sums) {
+// Adds the samples of the planes [plane, plane + UPRIGHT_RUN) to the sums of one column. Rising: the next column lies further across.
+static void project_run(const upright_bundle *bundle, const rs_view *view, const upright_way *way, int32_t plane, int rising, float *sums) {
   const rs_geometry *geometry = bundle->item->geometry;
   const upright_tables *tables = bundle->item->tables;
   int first = way->first > plane ? way->first - plane : 0, last = way->last < plane + UPRIGHT_RUN ? way->last - plane : UPRIGHT_RUN;
@@ -157,9 +157,10 @@ static void project_run(const upright_bundle *bundle, const rs_view *view, const
   int low = __builtin_ctz((unsigned)inside), vectors = 32 - __builtin_clz((unsigned)inside) - low;
   double a = way->line.pitch + way->line.pitch_step * (plane + first), b = way->line.pitch + way->line.pitch_step * (plane + last - 1);
   int dense = fmax(fabs(a), fabs(b)) < UPRIGHT_DENSE;
+  int64_t ahead = rising ? 2 * cross_step : -cross_step; // the voxel column that the next detector column is likely to need
   sums += low * RS_LANES;
 #define UPRIGHT_CASE(vectors, dense)                                                                                                      \
-  case 2 * vectors + dense: upright_gather(vectors, dense, low, &samples, first, last, volume, plane_step, cross_step, sums); break;
+  case 2 * vectors + dense: upright_gather(vectors, dense, low, &samples, first, last, volume, plane_step, cross_step, ahead, sums); break;
   switch (2 * vectors + dense) {
     UPRIGHT_CASE(1, 0)
     UPRIGHT_CASE(1, 1)
@@ -225,15 +226,20 @@ static void project(void *context, int64_t task, int worker) {
     }
     if (work) memset(sums[work], 0, (size_t)views * sizeof *sums);
     for (int32_t plane = 0; plane < planes; plane += UPRIGHT_RUN)
-      for (int32_t v = 0; v < views; v++)
-        for (int32_t i = 0; i < columns; i++) project_run(&bundle, &geometry->view[view + v], &way[v][i], plane, sums[work + v][i]);
+      for (int32_t v = 0; v < views; v++) {
+        const upright_line *near = &way[v][0].line, *far = &way[v][columns - 1].line;
+        int rising = far->cross + far->cross_step * plane > near->cross + near->cross_step * plane;
+        for (int32_t i = 0; i < columns; i++) project_run(&bundle, &geometry->view[view + v], &way[v][i], plane, rising, sums[work + v][i]);
+      }
     for (int32_t v = 0; v < views; v++)
       for (int32_t i = 0; i < columns; i++)
         for (int32_t k = 0; k < UPRIGHT_SPAN; k += RS_LANES) {
           rs_vf length = upright_lengths(geometry, &geometry->view[view + v], &way[v][i].line, bundle.j + k, scale);
-          rs_vf sum = length * rs_load(sums[work + v][i] + k);
-          rs_store(sums[v][i] + k, work ? rs_load(sums[v][i] + k) + sum : sum);
+          rs_store(sums[work + v][i] + k, length * rs_load(sums[work + v][i] + k));
         }
+    for (int32_t v = 0; v < work; v++)
+      for (int32_t i = 0; i < columns; i++)
+        for (int32_t k = 0; k < UPRIGHT_SPAN; k++) sums[v][i][k] += sums[work + v][i][k];
   }
   double squares = 0;
   for (int32_t v = 0; v < views; v++) squares += unpack_rows(&bundle, view + v, sums[v][0]);

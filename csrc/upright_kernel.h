@@ -101,7 +101,7 @@ UPRIGHT_TABLE int upright_forward_places(const upright_line *line, int32_t plane
 // Adds to sums the samples of vector first + k over planes [from, to); `volume` is cell 0 of plane 0 of the run. Dense rows reach no
 // further than the first RS_LANES slices.
 UPRIGHT_INLINE void upright_gather(const int vectors, const int dense, int first, const upright_samples *samples, int from, int to, const float *volume,
-                                   int64_t plane_step, int64_t cross_step, float *sums) {
+                                   int64_t plane_step, int64_t cross_step, int64_t ahead, float *sums) {
   rs_vf count = upright_count(), total[UPRIGHT_VECTORS];
   for (int k = 0; k < vectors; k++) total[k] = (rs_vf){0};
   for (int n = from; n < to; n++) {
@@ -111,6 +111,7 @@ UPRIGHT_INLINE void upright_gather(const int vectors, const int dense, int first
       const float *a = column + samples->base[first + k][n], *b = a + cross_step;
       rs_vf low = near * rs_load(a) + far * rs_load(b), high = low;
       if (!dense) high = near * rs_load(a + RS_LANES) + far * rs_load(b + RS_LANES);
+      __builtin_prefetch(a + ahead);
       rs_vf place = rs_splat(samples->start[first + k][n]) + ramp;
       rs_vi slice = upright_whole(place);
       rs_vf below = rs_pick(low, high, slice), above = rs_pick(low, high, slice + 1);

@@ -34,6 +34,7 @@ export interface Directory {
 }
 
 const mostEntries = 65_535; // what a classic TIFF can hold; BigTIFF counts them with 64 bits
+const mostValues = 2 ** 20; // strips or tiles of a page
 const longestDescription = 1024;
 const bytesOfType: Readonly<Record<number, number>> = { 1: 1, 3: 2, 4: 4, 16: 8 }; // BYTE, SHORT, LONG, LONG8
 const ascii = 2;
@@ -74,18 +75,27 @@ export async function* readDirectories(path: string, size: number, readBytes: Re
     return await readBytes(position, count);
   }
 
-  async function readValue(bytes: Buffer, name: TagName): Promise<readonly number[] | string> {
-    const type = uint(bytes, 2, 2);
-    const count = uint(bytes, 4, word);
-    const width = name === "ImageDescription" ? 1 : bytesOfType[type];
-    if (width === undefined || count === 0) {
-      refuse(path, `${page}: ${name} has ${count} values of type ${type}, expected whole numbers`);
+  /** The bytes of a value: in the entry itself where they fit, else where it says. */
+  async function readValue(bytes: Buffer, name: TagName, length: number, used = length): Promise<Buffer> {
+    if (length <= word) return bytes.subarray(4 + word, 4 + word + used);
+    return await take(name, uint(bytes, 4 + word, word), used);
+  }
+
+  async function readNumbers(bytes: Buffer, name: TagName): Promise<readonly number[]> {
+    const [type, count] = [uint(bytes, 2, 2), uint(bytes, 4, word)];
+    const width = bytesOfType[type];
+    if (width === undefined || count === 0 || count > mostValues) {
+      const expected = `1 to ${mostValues} whole numbers`;
+      refuse(path, `${page}: ${name} has ${count} values of type ${type}, expected ${expected}`);
     }
-    const used = name === "ImageDescription" ? Math.min(count, longestDescription) : count * width;
-    const inside = count * width <= word;
-    const value = inside ? bytes.subarray(4 + word) : await take(name, uint(bytes, 4 + word, word), used);
-    if (name === "ImageDescription") return type === ascii ? value.toString("latin1", 0, used) : "";
+    const value = await readValue(bytes, name, count * width);
     return Array.from({ length: count }, (_, i) => uint(value, i * width, width));
+  }
+
+  async function readText(bytes: Buffer, name: TagName): Promise<string> {
+    const [type, count] = [uint(bytes, 2, 2), uint(bytes, 4, word)];
+    if (type !== ascii) return "";
+    return (await readValue(bytes, name, count, Math.min(count, longestDescription))).toString("latin1");
   }
 
   for (let next = uint(start, big ? 8 : 4, word); next !== 0; page = `page ${visited.size}`) {
@@ -102,9 +112,8 @@ export async function* readDirectories(path: string, size: number, readBytes: Re
       const bytes = directory.subarray(at, at + entry);
       const name = tagNames[uint(bytes, 0, 2) as keyof typeof tagNames];
       if (name === undefined || numbers.has(name)) continue; // the first of two counts, as in libtiff
-      const value = await readValue(bytes, name);
-      if (typeof value === "string") description = value;
-      else numbers.set(name, value);
+      if (name === "ImageDescription") description = await readText(bytes, name);
+      else numbers.set(name, await readNumbers(bytes, name));
     }
     yield { bigEndian, numbers, description };
     next = uint(directory, entries * entry, word);

@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { RaysumError } from "../../lib/errors.ts";
-import { type Beam, coneBeamVectors, parallelBeamVectors, rotate, type ZYX } from "../../lib/geometry/index.ts";
+import {
+  type Beam,
+  coneBeamVectors,
+  parallelBeamVectors,
+  rotate,
+  type Volume,
+  volume,
+  type ZYX,
+} from "../../lib/geometry/index.ts";
 import type { SeededRandom } from "./random.ts";
 
 /** Nested lists of numbers. */
@@ -54,4 +62,22 @@ export function randomBeam(kind: "parallel" | "cone", viewCount: number, random:
   return beam.transform(
     rotate({ axis: randomVector(random), angles: [random.uniform(-3, 3)], position: randomVector(random) }),
   );
+}
+
+/** A volume and a beam, each random. */
+export function randomPair(random: SeededRandom): { volume: Volume; beam: Beam } {
+  const size = (): ZYX => [random.uniform(0.1, 3), random.uniform(0.1, 3), random.uniform(0.1, 3)];
+  return {
+    volume: volume({
+      shape: [random.integer(1, 9), random.integer(1, 9), random.integer(1, 9)],
+      voxelSize: size(),
+      position: randomVector(random),
+    }),
+    beam: randomBeam(random.uniform() < 0.5 ? "parallel" : "cone", random.integer(1, 5), random),
+  };
+}
+
+/** The same record without one of its fields. */
+export function without(record: object, field: string): object {
+  return Object.fromEntries(Object.entries(record).filter(([name]) => name !== field));
 }
