@@ -41,3 +41,28 @@ static inline rs_vf rs_pick(rs_vf low, rs_vf high, rs_vi index) {
   return v;
 #endif
 }
+
+// The first `count` lanes, and zeros.
+static inline rs_vf rs_load_some(const float *p, int64_t count) {
+  if (count >= RS_LANES) return rs_load(p);
+  float full[RS_LANES] = {0};
+  for (int64_t k = 0; k < count; k++) full[k] = p[k];
+  return rs_load(full);
+}
+
+// Transposes RS_LANES vectors, in log2(RS_LANES) rounds that swap the off-diagonal squares of side d.
+static inline __attribute__((always_inline)) void rs_transpose(rs_vf *row) {
+  rs_vi lane;
+  for (int k = 0; k < RS_LANES; k++) lane[k] = k;
+#pragma GCC unroll 4
+  for (int d = 1; d < RS_LANES; d *= 2) {
+    rs_vi low = lane + (((lane & d) != 0) & (RS_LANES - d)), high = low + d;
+#pragma GCC unroll 16
+    for (int i = 0; i < RS_LANES; i++)
+      if (!(i & d)) {
+        rs_vf a = row[i], b = row[i + d];
+        row[i] = rs_pick(a, b, low);
+        row[i + d] = rs_pick(a, b, high);
+      }
+  }
+}

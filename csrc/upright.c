@@ -21,8 +21,8 @@
 #define UPRIGHT_PHASE 64   // virtual views of a back phase
 #define UPRIGHT_FRONT (3 * RS_LANES) // the first zeros, aligned
 
-// Tiles and planes of a run are both worked off in one go.
 _Static_assert(UPRIGHT_TILE <= UPRIGHT_RUN, "a tile has at most the planes of a run");
+_Static_assert(UPRIGHT_TILE == UPRIGHT_SIDE && UPRIGHT_COLUMNS == UPRIGHT_SIDE, "both are unpacked in one go");
 
 static void release(rs_plan *plan) {
   upright_tables *tables = plan->tables;
@@ -46,8 +46,8 @@ static int64_t back_tasks(const rs_geometry *geometry) {
 // An odd number of vectors, so that neighbours on different planes do not compete for the same cache lines.
 static int64_t odd_vectors(int64_t floats) { return (upright_parts(floats, RS_LANES) | 1) * RS_LANES; }
 
-static int64_t all_virtual_views(const upright_tables *tables, const rs_geometry *geometry) {
-  return (int64_t)geometry->views * tables->virtual_views * tables->combs;
+static int64_t virtual_views(const upright_tables *tables, const rs_geometry *geometry) {
+  return (int64_t)geometry->views * tables->parts * tables->combs;
 }
 
 static int32_t prepare(rs_plan *plan) {
@@ -67,13 +67,13 @@ static int32_t prepare(rs_plan *plan) {
   double most = fmin(UPRIGHT_COMBS, geometry->rows / (2 * RS_LANES));
   tables->combs = upright_integer(UPRIGHT_PITCH / upright_largest_pitch(geometry), 1, (int32_t)fmax(1, most));
   tables->comb_rows = (int32_t)upright_parts(geometry->rows, tables->combs);
-  tables->virtual_views = geometry->supersampling * geometry->supersampling;
-  tables->group = UPRIGHT_VIEWS / tables->virtual_views > 1 ? UPRIGHT_VIEWS / tables->virtual_views : 1;
+  tables->parts = geometry->supersampling * geometry->supersampling;
+  tables->group = UPRIGHT_VIEWS / tables->parts > 1 ? UPRIGHT_VIEWS / tables->parts : 1;
   tables->column_floats = odd_vectors(geometry->shape[RS_Z] + UPRIGHT_ZEROS);
   tables->row_floats = odd_vectors((geometry->shape[RS_X] + 2) * tables->column_floats);
   tables->pixel_floats = odd_vectors(tables->comb_rows + UPRIGHT_ZEROS);
   tables->volume_floats = UPRIGHT_FRONT + (geometry->shape[RS_Y] + 2) * tables->row_floats;
-  int64_t phase = upright_smaller(UPRIGHT_PHASE, all_virtual_views(tables, geometry));
+  int64_t phase = upright_smaller(UPRIGHT_PHASE, virtual_views(tables, geometry));
   tables->packed_floats = UPRIGHT_FRONT + phase * geometry->columns * tables->pixel_floats;
   int64_t forward = tables->volume_floats + forward_tasks(tables, geometry) * (int64_t)(sizeof(double) / sizeof(float));
   int64_t back = tables->packed_floats + back_tasks(geometry) * UPRIGHT_TILE_FLOATS;
@@ -113,10 +113,10 @@ static void pack_volume(void *context, int64_t task, int worker) {
   memset(end, 0, (size_t)(row + tables->row_floats - end) * sizeof *row);
 }
 
-// Rays of a forward task: UPRIGHT_SPAN rows of a comb from j on, of columns [from, to).
+// Rays of a forward task: `rows` rows of a comb from j on, of `columns` columns.
 typedef struct {
   const upright_item *item;
-  int32_t comb, j, from, to;
+  int32_t comb, j, rows, column, columns;
 } upright_bundle;
 
 // The rays of one column, which may cross the volume on planes [first, last).
@@ -133,7 +133,7 @@ static upright_way way_of(const upright_bundle *bundle, const upright_detector *
   upright_clip(line->cross, line->cross_step, -1, geometry->shape[view->cross], &way.first, &way.last);
   // Rises with the rows on all planes: the last row must be above the floor and the first one below the ceiling.
   if (fmin(line->pitch + line->pitch_step * way.first, line->pitch + line->pitch_step * way.last) >= 0) {
-    int32_t end = bundle->j + UPRIGHT_SPAN;
+    int32_t end = bundle->j + bundle->rows;
     upright_clip(line->z + line->pitch * end, line->z_step + line->pitch_step * end, -1, INFINITY, &way.first, &way.last);
     upright_clip(line->z + line->pitch * bundle->j, line->z_step + line->pitch_step * bundle->j, -INFINITY, geometry->shape[RS_Z], &way.first,
                  &way.last);
@@ -148,7 +148,7 @@ static void project_run(const upright_bundle *bundle, const rs_view *view, const
   int first = way->first > plane ? way->first - plane : 0, last = way->last < plane + UPRIGHT_RUN ? way->last - plane : UPRIGHT_RUN;
   if (first >= last) return;
   upright_samples samples;
-  int inside = upright_forward_places(&way->line, plane, bundle->j, geometry->shape[RS_Z], &samples);
+  int inside = upright_forward_places(&way->line, plane, bundle->j, geometry->shape[RS_Z], &samples) & upright_mask(bundle->rows);
   if (!inside) return;
   upright_cross(&way->line, plane, -1, geometry->shape[view->cross], &samples);
   int64_t plane_step = view->main == RS_Y ? tables->row_floats : tables->column_floats;
@@ -177,22 +177,16 @@ static void project_run(const upright_bundle *bundle, const rs_view *view, const
 // Hands the rows of one view to the output; sums[column][row].
 static double unpack_rows(const upright_bundle *bundle, int32_t view, const float *sums) {
   const rs_geometry *geometry = bundle->item->geometry;
-  const upright_tables *tables = bundle->item->tables;
+  upright_name name = {.view = view, .comb = bundle->comb};
   double squares = 0;
-  for (int32_t v = 0; v < UPRIGHT_VECTORS; v++) {
-    float line[RS_LANES][UPRIGHT_COLUMNS];
-    for (int32_t i = 0; i < UPRIGHT_COLUMNS; i += RS_LANES) {
-      rs_vf row[RS_LANES];
-      for (int k = 0; k < RS_LANES; k++) row[k] = rs_load(sums + (i + k) * UPRIGHT_SPAN + v * RS_LANES);
-      upright_transpose(row);
-      for (int k = 0; k < RS_LANES; k++) rs_store(line[k] + i, row[k]);
-    }
+  for (int32_t j = 0; j < bundle->rows; j += RS_LANES) {
+    float lines[RS_LANES][UPRIGHT_SIDE];
+    upright_unpack(sums + j, UPRIGHT_SPAN, lines);
     for (int k = 0; k < RS_LANES; k++) {
-      int32_t j = bundle->j + v * RS_LANES + k;
-      if (bundle->comb + tables->combs * (int64_t)j >= geometry->rows) break;
-      int64_t row = upright_row(geometry, tables, view, bundle->comb, j);
-      int64_t index = (row * geometry->views + view) * geometry->columns + bundle->from;
-      squares += rs_output_row(bundle->item->output, (size_t)index, line[k], bundle->to - bundle->from);
+      int64_t row = upright_row(geometry, bundle->item->tables, &name, bundle->j + j + k);
+      if (row < 0) break;
+      int64_t index = (row * geometry->views + view) * geometry->columns + bundle->column;
+      squares += rs_output_row(bundle->item->output, (size_t)index, lines[k], bundle->columns);
     }
   }
   return squares;
@@ -205,24 +199,25 @@ static void project(void *context, int64_t task, int worker) {
   const rs_geometry *geometry = item->geometry;
   int64_t chunks = upright_parts(geometry->columns, UPRIGHT_COLUMNS), groups = upright_parts(geometry->views, tables->group), rest = task;
   upright_bundle bundle = {.item = item};
-  bundle.from = (int32_t)(rest % chunks * UPRIGHT_COLUMNS);
-  bundle.to = (int32_t)upright_smaller(bundle.from + UPRIGHT_COLUMNS, geometry->columns);
+  bundle.column = (int32_t)(rest % chunks * UPRIGHT_COLUMNS);
+  bundle.columns = (int32_t)upright_smaller(UPRIGHT_COLUMNS, geometry->columns - bundle.column);
   rest /= chunks;
   int32_t view = (int32_t)(rest % groups * tables->group), views = (int32_t)upright_smaller(tables->group, geometry->views - view);
   rest /= groups;
   bundle.comb = (int32_t)(rest % tables->combs);
   bundle.j = (int32_t)(rest / tables->combs * UPRIGHT_SPAN);
+  bundle.rows = (int32_t)upright_smaller(UPRIGHT_SPAN, tables->comb_rows - bundle.j);
 
   // Sums of the virtual view at work lie behind those of the whole views, if there are several.
-  float sums[UPRIGHT_VIEWS][UPRIGHT_COLUMNS][UPRIGHT_SPAN], scale = 1.0f / (float)tables->virtual_views;
+  float sums[UPRIGHT_VIEWS][UPRIGHT_COLUMNS][UPRIGHT_SPAN], scale = 1.0f / (float)tables->parts;
   upright_way way[UPRIGHT_VIEWS][UPRIGHT_COLUMNS];
-  int32_t columns = bundle.to - bundle.from, work = tables->virtual_views > 1 ? views : 0;
+  int32_t columns = bundle.columns, work = tables->parts > 1 ? views : 0;
   int32_t planes = geometry->shape[RS_Y] > geometry->shape[RS_X] ? geometry->shape[RS_Y] : geometry->shape[RS_X];
   memset(sums, 0, (size_t)views * sizeof *sums);
-  for (int32_t part = 0; part < tables->virtual_views; part++) {
+  for (int32_t part = 0; part < tables->parts; part++) {
     for (int32_t v = 0; v < views; v++) {
-      upright_detector detector = upright_detector_of(geometry, tables, view + v, part, bundle.comb);
-      for (int32_t i = 0; i < columns; i++) way[v][i] = way_of(&bundle, &detector, bundle.from + i);
+      upright_detector detector = upright_detector_of(geometry, tables, &(upright_name){view + v, part, bundle.comb});
+      for (int32_t i = 0; i < columns; i++) way[v][i] = way_of(&bundle, &detector, bundle.column + i);
     }
     if (work) memset(sums[work], 0, (size_t)views * sizeof *sums);
     for (int32_t plane = 0; plane < planes; plane += UPRIGHT_RUN)
@@ -271,49 +266,24 @@ static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_ou
 
 // ---- back
 
-typedef struct {
-  int32_t view, part, comb;
-} upright_place;
-
-static upright_place place_of(const upright_tables *tables, int64_t virtual_view) {
-  int32_t sets = tables->virtual_views * tables->combs, set = (int32_t)(virtual_view % sets);
-  return (upright_place){(int32_t)(virtual_view / sets), set / tables->combs, set % tables->combs};
+static upright_name name_of(const upright_tables *tables, int64_t virtual_view) {
+  int32_t sets = tables->parts * tables->combs, set = (int32_t)(virtual_view % sets);
+  return (upright_name){(int32_t)(virtual_view / sets), set / tables->combs, set % tables->combs};
 }
 
 static void pack_projections(void *context, int64_t task, int worker) {
   (void)worker;
   const upright_item *item = context;
-  const upright_tables *tables = item->tables;
-  const rs_geometry *geometry = item->geometry;
-  upright_place place = place_of(tables, item->from + task);
-  upright_detector detector = upright_detector_of(geometry, tables, place.view, place.part, place.comb);
-  float *target = item->packed + task * geometry->columns * tables->pixel_floats, scale = 1.0f / (float)tables->virtual_views;
+  upright_name name = name_of(item->tables, item->from + task);
+  float *target = item->packed + task * item->geometry->columns * item->tables->pixel_floats;
   if (task == 0) memset(target - UPRIGHT_ZEROS, 0, UPRIGHT_ZEROS * sizeof *target);
-  for (int32_t i = 0; i < geometry->columns; i += RS_LANES) {
-    int32_t columns = (int32_t)upright_smaller(RS_LANES, geometry->columns - i);
-    upright_line line[RS_LANES];
-    for (int k = 0; k < columns; k++) line[k] = upright_line_of(geometry, &detector, i + k);
-    for (int32_t j = 0; j < tables->pixel_floats; j += RS_LANES) {
-      rs_vf row[RS_LANES];
-      for (int k = 0; k < RS_LANES; k++) {
-        row[k] = (rs_vf){0};
-        if (place.comb + (int64_t)tables->combs * (j + k) >= geometry->rows) continue;
-        int64_t from = upright_row(geometry, tables, place.view, place.comb, j + k);
-        row[k] = upright_load_some(item->input + (from * geometry->views + place.view) * geometry->columns + i, columns);
-      }
-      upright_transpose(row);
-      for (int k = 0; k < columns; k++) {
-        rs_vf length = j < tables->comb_rows ? upright_lengths(geometry, detector.view, &line[k], j, scale) : (rs_vf){0};
-        rs_store(target + (i + k) * tables->pixel_floats + j, length * row[k]);
-      }
-    }
-  }
+  upright_pack_view(item->geometry, item->tables, &name, item->input, target);
 }
 
 // A tile of voxels; sums[y][x][z].
 typedef struct {
   const upright_item *item;
-  int32_t z, y, x, height, width;
+  int32_t z, y, x, depth, height, width;
   float *sums;
 } upright_tile;
 
@@ -357,7 +327,7 @@ static void spread_line(const upright_tile *tile, const rs_view *view, const upr
   upright_clip(line->cross, line->cross_step, low - 1, high, &first, &last);
   if (first >= last) return;
   upright_samples samples;
-  int inside = upright_back_places(tile->item->geometry, view, line, planes, plane, tile->z, comb_rows, &samples);
+  int inside = upright_back_places(tile->item->geometry, view, line, planes, plane, tile->z, comb_rows, &samples) & upright_mask(tile->depth);
   upright_cross(line, plane, low - 1, high, &samples);
   int begin = inside ? __builtin_ctz((unsigned)inside) : 0, end = inside ? 32 - __builtin_clz((unsigned)inside) : 0;
   const int64_t row = UPRIGHT_TILE * UPRIGHT_SPAN, plane_step = y_main ? row : UPRIGHT_SPAN, cross_step = y_main ? UPRIGHT_SPAN : row;
@@ -379,17 +349,12 @@ static void spread_line(const upright_tile *tile, const rs_view *view, const upr
 static void unpack_tile(const upright_tile *tile) {
   const int32_t *n = tile->item->geometry->shape;
   for (int32_t y = 0; y < tile->height; y++)
-    for (int32_t z = 0; z < UPRIGHT_SPAN && tile->z + z < n[RS_Z]; z += RS_LANES) {
-      float line[RS_LANES][UPRIGHT_TILE];
-      for (int32_t x = 0; x < UPRIGHT_TILE; x += RS_LANES) {
-        rs_vf row[RS_LANES];
-        for (int k = 0; k < RS_LANES; k++) row[k] = rs_load(tile->sums + (y * UPRIGHT_TILE + x + k) * UPRIGHT_SPAN + z);
-        upright_transpose(row);
-        for (int k = 0; k < RS_LANES; k++) rs_store(line[k] + x, row[k]);
-      }
-      for (int k = 0; k < RS_LANES && tile->z + z + k < n[RS_Z]; k++) {
+    for (int32_t z = 0; z < tile->depth; z += RS_LANES) {
+      float lines[RS_LANES][UPRIGHT_SIDE];
+      upright_unpack(tile->sums + y * UPRIGHT_TILE * UPRIGHT_SPAN + z, UPRIGHT_SPAN, lines);
+      for (int k = 0; k < RS_LANES && z + k < tile->depth; k++) {
         int64_t index = ((int64_t)(tile->z + z + k) * n[RS_Y] + tile->y + y) * n[RS_X] + tile->x;
-        rs_output_row(tile->item->output, (size_t)index, line[k], tile->width);
+        rs_output_row(tile->item->output, (size_t)index, lines[k], tile->width);
       }
     }
 }
@@ -406,11 +371,12 @@ static void back_project(void *context, int64_t task, int worker) {
   tile.x = (int32_t)(task % across * UPRIGHT_TILE);
   tile.y = (int32_t)(task / across % along * UPRIGHT_TILE);
   tile.z = (int32_t)(task / across / along * UPRIGHT_SPAN);
+  tile.depth = (int32_t)upright_smaller(UPRIGHT_SPAN, shape[RS_Z] - tile.z);
   tile.width = (int32_t)upright_smaller(UPRIGHT_TILE, shape[RS_X] - tile.x);
   tile.height = (int32_t)upright_smaller(UPRIGHT_TILE, shape[RS_Y] - tile.y);
   for (int64_t w = item->from; w < item->to; w++) {
-    upright_place place = place_of(tables, w);
-    upright_detector detector = upright_detector_of(geometry, tables, place.view, place.part, place.comb);
+    upright_name name = name_of(tables, w);
+    upright_detector detector = upright_detector_of(geometry, tables, &name);
     const float *packed = item->packed + (w - item->from) * geometry->columns * tables->pixel_floats;
     upright_planes planes = upright_planes_of(geometry, detector.view, detector.view->main == RS_Y ? tile.y : tile.x);
     int32_t from, to;
@@ -423,7 +389,7 @@ static void back_project(void *context, int64_t task, int worker) {
   float *kept = item->tiles + task * UPRIGHT_TILE_FLOATS;
   if (item->from > 0)
     for (int k = 0; k < UPRIGHT_TILE_FLOATS; k++) sums[k] += kept[k];
-  if (item->to < all_virtual_views(tables, geometry)) memcpy(kept, sums, sizeof sums);
+  if (item->to < virtual_views(tables, geometry)) memcpy(kept, sums, sizeof sums);
   else unpack_tile(&tile);
 }
 
@@ -434,7 +400,7 @@ static int32_t back(rs_operation *operation, const rs_plan *plan, const rs_outpu
   upright_item item = {.geometry = geometry, .tables = tables, .output = &target, .input = projections};
   item.packed = plan->workspace + UPRIGHT_FRONT;
   item.tiles = plan->workspace + tables->packed_floats;
-  int64_t all = all_virtual_views(tables, geometry);
+  int64_t all = virtual_views(tables, geometry);
   for (int64_t b = 0; b < batch; b++) {
     for (item.from = 0; item.from < all; item.from = item.to) {
       item.to = upright_smaller(item.from + UPRIGHT_PHASE, all);

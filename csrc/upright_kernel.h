@@ -77,6 +77,9 @@ UPRIGHT_INLINE int upright_places(double *first, double *next, int32_t low, int3
   return any;
 }
 
+// A bit for every vector with something in the first `count` lanes.
+static inline int upright_mask(int32_t count) { return (1 << (int)upright_parts(count, RS_LANES)) - 1; }
+
 // ---- forward: lanes are rows
 
 // Below this pitch RS_LANES rows and their neighbours lie in RS_LANES voxels.

@@ -1,7 +1,7 @@
 // upright_lines.h: the rays of the `rs_upright` family, and what it knows about a geometry before any data is seen.
 //
-// Rows and columns of a detector are handled as several detectors ("virtual views"): one for each sub-row and sub-column of a
-// supersampled pixel, and, where rows are dense, one for each comb of every `combs`-th row. So every virtual view has one ray a pixel.
+// A view is handled as several "virtual views" with one ray a pixel: one for each sub-row and sub-column of a supersampled pixel, times
+// one for each comb of every `combs`-th row where rows are dense.
 #pragma once
 #include "plan.h"
 #include "simd.h"
@@ -18,14 +18,19 @@
 #define UPRIGHT_COMBS 8 // most combs
 
 typedef struct {
-  int32_t combs, comb_rows;            // of a detector; rows of a comb
-  int32_t virtual_views;               // of a view, without combs: sub-rows times sub-columns
-  int32_t group;                       // views of a forward task
-  int64_t column_floats, row_floats;   // forward: a voxel column with its zeros, and a row of them along x
-  int64_t pixel_floats;                // back: a column of a comb with its zeros
+  int32_t parts;                        // sub-rows times sub-columns
+  int32_t combs, comb_rows;             // of a detector; rows of a comb
+  int32_t group;                        // views of a forward task
+  int64_t column_floats, row_floats;    // forward: a voxel column with its zeros, and a row of them along x
+  int64_t pixel_floats;                 // back: a column of a comb with its zeros
   int64_t volume_floats, packed_floats; // parts of the workspace
-  int8_t *turned;                      // [views]: rows are counted from the last one, so that z rises with them
+  int8_t *turned;                       // [views]: rows are counted from the last one, so that z rises with them
 } upright_tables;
+
+// A virtual view.
+typedef struct {
+  int32_t view, part, comb;
+} upright_name;
 
 static inline int64_t upright_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t upright_parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -36,24 +41,25 @@ typedef struct {
   double cross, cross_step, z, z_step, pitch, pitch_step;
 } upright_line;
 
-// A virtual view: where its column 0 and row 0 are among the fine ones, and the steps.
+// Where column 0 and row 0 of a virtual view are among the fine ones, and the steps.
 typedef struct {
   const rs_view *view;
   double column, column_step, row, row_step;
 } upright_detector;
 
-// The public row of row j of a comb.
-static inline int32_t upright_row(const rs_geometry *geometry, const upright_tables *tables, int32_t view, int32_t comb, int32_t j) {
-  int32_t row = comb + tables->combs * j;
-  return tables->turned[view] ? geometry->rows - 1 - row : row;
+// The public row of row j of a comb, or -1 behind the last one.
+static inline int64_t upright_row(const rs_geometry *geometry, const upright_tables *tables, const upright_name *name, int64_t j) {
+  int64_t row = name->comb + tables->combs * j;
+  if (row >= geometry->rows) return -1;
+  return tables->turned[name->view] ? geometry->rows - 1 - row : row;
 }
 
-static upright_detector upright_detector_of(const rs_geometry *geometry, const upright_tables *tables, int32_t view, int32_t part, int32_t comb) {
-  int32_t supersampling = geometry->supersampling, sub_row = part / supersampling, sub_column = part % supersampling;
-  upright_detector detector = {.view = &geometry->view[view], .column = sub_column, .column_step = supersampling};
-  detector.row = sub_row + supersampling * (double)comb;
+static upright_detector upright_detector_of(const rs_geometry *geometry, const upright_tables *tables, const upright_name *name) {
+  int32_t supersampling = geometry->supersampling;
+  upright_detector detector = {.view = &geometry->view[name->view], .column = name->part % supersampling, .column_step = supersampling};
+  detector.row = name->part / supersampling + supersampling * (double)name->comb;
   detector.row_step = supersampling * (double)tables->combs;
-  if (tables->turned[view]) {
+  if (tables->turned[name->view]) {
     detector.row = geometry->fine_rows - 1 - detector.row;
     detector.row_step = -detector.row_step;
   }
@@ -68,12 +74,12 @@ static upright_line upright_line_of(const rs_geometry *geometry, const upright_d
   double up = detector->row_step * view->v[RS_Z];
   upright_line line;
   if (geometry->beam == RS_CONE) {
-    double depth = pixel[m] - view->origin[m];
-    // A ray inside a plane of the main axis has no samples.
-    if (!(fabs(depth) > 1e-30)) return (upright_line){.cross = 1e30};
+    double depth = pixel[m] - view->origin[m], across = pixel[c] - view->origin[c], rise = pixel[RS_Z] - view->origin[RS_Z];
+    // A ray inside a plane of the main axis, or nearly so, has no samples.
+    if (!(fabs(depth) > 1e-12 * (fabs(across) + fabs(rise)))) return (upright_line){.cross = 1e12, .pitch = 1};
     double inverse = 1 / depth;
-    line.cross_step = (pixel[c] - view->origin[c]) * inverse;
-    line.z_step = (pixel[RS_Z] - view->origin[RS_Z]) * inverse;
+    line.cross_step = across * inverse;
+    line.z_step = rise * inverse;
     line.pitch_step = up * inverse;
     line.cross = view->origin[c] - line.cross_step * view->origin[m];
     line.z = view->origin[RS_Z] - line.z_step * view->origin[m];

@@ -3,6 +3,7 @@
 //   make sirt
 //   bun run examples/sirt.ts --size 256 --iterations 50
 //   bun run examples/sirt.ts --input tooth.h5
+//   bun run examples/sirt.ts --input radiographs/ --flats flats/ --darks darks/ --format tiff
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { device, devices } from "raysum";
@@ -19,11 +20,18 @@ one line and with the fused SIRT, and compares both.
   --seed N           of the noise (default 1)
 
 With --input: reconstructs a measured scan.
-  --input FILE       .npy with line integrals (rows, views, columns), else HDF5 in the DXchange layout
+  --input PATH       one of:
+                       .npy   line integrals (rows, views, columns)
+                       .tif   radiographs (views, rows, columns), or a folder with one a view; line integrals
+                              when neither --flats nor --darks is given
+                       else   HDF5 in the DXchange layout
+  --flats PATH       TIFF radiographs without a sample: a file or a folder
+  --darks PATH       TIFF radiographs without a beam: a file or a folder; needs --flats
   --rows A:B         detector rows A up to B only
   --center C         column onto which the axis of rotation projects (default: found from the data)
   --geometry FILE    JSON with any of beam, angles (degrees), pixelSize, voxelSize, volumeShape,
                      sourceOriginDistance, sourceDetectorDistance, rotationCentre
+  --format FORMAT    of the volume: npy (default) or tiff
 
 Both:
   --iterations N     (default 100)
@@ -51,6 +59,9 @@ function parse() {
       noise: { type: "string", default: "0.05" },
       seed: { type: "string", default: "1" },
       input: { type: "string" },
+      flats: { type: "string" },
+      darks: { type: "string" },
+      format: { type: "string", default: "npy" },
       rows: { type: "string" },
       center: { type: "string" },
       geometry: { type: "string" },
@@ -80,6 +91,8 @@ async function main(): Promise<void> {
   const values = parse();
   if (values.help) return console.log(usage);
   if (values.law !== "exact") throw new Error(`--law ${values.law}: expected exact`);
+  if (values.format !== "npy" && values.format !== "tiff")
+    throw new Error(`--format ${values.format}: expected npy or tiff`);
   const common = {
     iterations: number("iterations", values.iterations, count(1), "a whole number of at least 1"),
     relaxation: number("relaxation", values.relaxation, (v) => v > 0 && v < 2, "a number between 0 and 2"),
@@ -105,7 +118,16 @@ async function main(): Promise<void> {
   } else {
     const file: ScanGeometry = values.geometry === undefined ? {} : await readScanGeometry(values.geometry);
     const geometry = { ...file, ...(center !== undefined && { rotationCentre: center }) };
-    result = await reconstructScan({ ...common, device: chosen, input: values.input, geometry, ...(rows && { rows }) });
+    result = await reconstructScan({
+      ...common,
+      device: chosen,
+      input: values.input,
+      geometry,
+      format: values.format,
+      ...(values.flats !== undefined && { flats: values.flats }),
+      ...(values.darks !== undefined && { darks: values.darks }),
+      ...(rows && { rows }),
+    });
   }
   if (values.json) return console.log(JSON.stringify(result));
   print(result);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { hollowBox, operator, parallelBeam, volume } from "../lib/index.ts";
-import { readNpy, writeNpy } from "../lib/io/index.ts";
+import { readNpy, readTiffStack, writeNpy, writeTiff, writeTiffStack } from "../lib/io/index.ts";
 import { runScript } from "./support/command.ts";
 import { relativeL2 } from "./support/random.ts";
 import { noRealScan, onRealScan, tooth } from "./support/real_scan.ts";
@@ -108,6 +108,70 @@ describe("examples/sirt.ts", () => {
       assert.deepEqual([...shape], [N, N, N]);
       assert.ok(relativeL2(data, await phantom.read()) < 0.2, `${relativeL2(data, await phantom.read())}`);
       assert.ok((result["figures"] as string[]).every(isPng));
+    }),
+  );
+
+  it(
+    "reconstructs radiographs in TIFF files, with flats and darks and as line integrals",
+    inFolder(async (folder) => {
+      const [N, views, columns] = [16, 24, 24];
+      using A = operator(
+        volume({ shape: [N, N, N], size: 1 }),
+        parallelBeam({ angleCount: views, detectorShape: [N, columns], pixelSize: 1 / N }),
+      );
+      using phantom = hollowBox(A);
+      using y = A(phantom);
+      const integrals = await y.read();
+      const frame = N * columns;
+      const flat = Float32Array.from({ length: frame }, (_, i) => 900 + 7 * (i % 31));
+      const dark = Float32Array.from({ length: frame }, (_, i) => 50 + (i % 13));
+      const radiographs = new Float32Array(views * frame); // counts, (views, rows, columns)
+      const turned = new Float32Array(views * frame); // line integrals, (views, rows, columns)
+      for (let i = 0; i < turned.length; i++) {
+        const [view, row, column] = [Math.floor(i / frame), Math.floor(i / columns) % N, i % columns];
+        turned[i] = integrals[(row * views + view) * columns + column]!;
+        const pixel = i % frame;
+        radiographs[i] = dark[pixel]! + (flat[pixel]! - dark[pixel]!) * Math.exp(-turned[i]!);
+      }
+      const path = (name: string) => join(folder, name);
+      await writeTiffStack(path("views"), { shape: [views, N, columns], data: radiographs });
+      await writeTiffStack(path("flats"), { shape: [1, N, columns], data: flat });
+      await writeTiff(path("darks.tif"), { shape: [2, N, columns], data: Float32Array.of(...dark, ...dark) });
+      await writeTiff(path("small.tif"), { shape: [1, 4, columns], data: dark.subarray(0, 4 * columns) });
+      await writeTiff(path("integrals.tiff"), { shape: [views, N, columns], data: turned });
+      writeFileSync(
+        path("scan.json"),
+        JSON.stringify({ pixelSize: 1 / N, volumeShape: [8, N, N], rotationCentre: 11.5 }),
+      );
+      const args = ["--geometry", path("scan.json"), "--rows", "4:12", "--iterations", "30", "--out", path("out")];
+
+      const corrected = sirtExample([
+        ...["--input", path("views"), "--flats", path("flats"), "--darks", path("darks.tif"), "--format", "tiff"],
+        ...args,
+      ]);
+      assert.equal(corrected["volume"], path("out/volume.tif"));
+      assert.deepEqual(corrected["projectionShape"], [8, views, columns]);
+      const found = await readTiffStack(path("out/volume.tif"));
+      assert.deepEqual(found.shape, [8, N, N]);
+      const middle = (await phantom.read()).subarray(4 * N * N, 12 * N * N);
+      assert.ok(relativeL2(found.data, middle) < 0.25, `${relativeL2(found.data, middle)}`);
+
+      const plain = sirtExample(["--input", path("integrals.tiff"), ...args]);
+      const same = await readNpy(String(plain["volume"]));
+      assert.ok(relativeL2(found.data, same.data) < 1e-4, `${relativeL2(found.data, same.data)}`);
+
+      const wrong: [string[], RegExp][] = [
+        [["--input", path("views"), "--darks", path("darks.tif")], /--darks .*darks\.tif: needs --flats too/],
+        [["--input", path("views"), "--flats", path("small.tif")], /small\.tif: 4 x 24 pixels, .* 16 x 24/],
+        [["--input", path("views"), "--rows", "4:17"], /--rows 4:17: .*views has 16 rows/],
+        [["--input", path("scan.json"), "--flats", path("flats")], /--flats and --darks go with .* TIFF files/],
+        [["--input", path("views"), "--format", "png"], /--format png: expected npy or tiff/],
+      ];
+      for (const [words, pattern] of wrong) {
+        const { status, stderr } = runScript("examples/sirt.ts", words);
+        assert.equal(status, 1, `${words}`);
+        assert.match(stderr, pattern);
+      }
     }),
   );
 

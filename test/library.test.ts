@@ -7,7 +7,8 @@ import { after, describe, it } from "node:test";
 import { RaysumError } from "../lib/errors.ts";
 import { openLibrary } from "../lib/native/library.ts";
 import { RS_ABI } from "../lib/native/symbols.ts";
-import { compile, libraryPath, noCompiler, runScript, thisRuntime } from "./support/child.ts";
+import { compile, libraryPath, noCompiler, runScript } from "./support/child.ts";
+import { thisRuntime } from "./support/runtimes.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "raysum-library-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -108,7 +109,7 @@ describe("opening the native library", () => {
 describe("RAYSUM_LIBRARY", () => {
   const run = (path: string) => {
     const environment = { RAYSUM_LIBRARY: path, RAYSUM_DEVICE: "cpu" };
-    const { status, stdout, stderr } = runScript(thisRuntime, "runtime_script.ts", { environment });
+    const { status, stdout, stderr } = runScript(thisRuntime, "test/support/runtime_script.ts", { environment });
     assert.equal(status, 0, stderr);
     return JSON.parse(stdout.split("\n")[1]!) as { device?: string; message?: string };
   };

@@ -1,6 +1,6 @@
-// Reconstructs a measured scan: HDF5 in the DXchange layout, or line integrals in an NPY file.
+// Reconstructs a measured scan; load.ts says of which kinds.
 import { mkdir, readFile } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { join } from "node:path";
 import {
   type Beam,
   coneBeam,
@@ -12,9 +12,10 @@ import {
   type Volume,
   volume,
 } from "raysum";
-import { createNpy, type HostArray, readDataExchange, readNpy } from "raysum/io";
+import { createNpy, createTiff, type HostArray } from "raysum/io";
 import { figure, imagePanel, linePanel } from "raysum/plot";
-import { findRotationCentre, flatFieldCorrect } from "raysum/preprocess";
+import { findRotationCentre } from "raysum/preprocess";
+import { loadScan, type Scan, type ScanFiles } from "./load.ts";
 import { slice, usualRange } from "./slices.ts";
 import { progressBar } from "./terminal.ts";
 
@@ -35,16 +36,16 @@ export interface ScanGeometry {
   readonly rotationCentre?: number;
 }
 
-export interface ScanOptions {
+export interface ScanOptions extends ScanFiles {
   readonly device: Device;
-  readonly input: string;
   readonly geometry: ScanGeometry;
-  readonly rows?: { readonly start: number; readonly stop: number };
   readonly iterations: number;
   readonly min?: number;
   readonly max?: number;
   readonly relaxation: number;
   readonly out: string;
+  /** Of the volume. */
+  readonly format: "npy" | "tiff";
   readonly quiet: boolean;
 }
 
@@ -67,30 +68,6 @@ export async function readScanGeometry(path: string): Promise<ScanGeometry> {
   const unknown = Object.keys(parsed).filter((key) => !fields.some((field) => field === key));
   if (unknown.length > 0) throw new Error(`${path}: unknown ${unknown.join(", ")}; expected ${fields.join(", ")}`);
   return parsed as ScanGeometry;
-}
-
-interface Scan {
-  /** Line integrals (rows, views, columns). */
-  readonly projections: HostArray;
-  readonly angles: Float64Array | undefined;
-}
-
-async function load(input: string, rows: ScanOptions["rows"]): Promise<Scan> {
-  if (extname(input) === ".npy") {
-    const projections = await readNpy(input);
-    if (projections.shape.length !== 3)
-      throw new Error(
-        `${input}: shape [${projections.shape.join(", ")}], expected line integrals (rows, views, columns)`,
-      );
-    if (!rows) return { projections, angles: undefined };
-    const [count = 0, views = 0, columns = 0] = projections.shape;
-    if (rows.stop > count) throw new Error(`--rows ${rows.start}:${rows.stop}: ${input} has ${count} rows`);
-    const data = projections.data.slice(rows.start * views * columns, rows.stop * views * columns);
-    return { projections: { shape: [rows.stop - rows.start, views, columns], data }, angles: undefined };
-  }
-  const { projections, flats, darks, angles } = await readDataExchange(input, rows ? { rows } : {});
-  if (!flats || !darks) return { projections, angles };
-  return { projections: flatFieldCorrect(projections, { flats, darks }), angles };
 }
 
 /** The sinogram of one detector row. */
@@ -130,10 +107,10 @@ function describe(scan: Scan, geometry: ScanGeometry): { object: Volume; beam: B
   return { object, beam: coneBeam({ ...detector, sourceOriginDistance, sourceDetectorDistance }), rotationCentre };
 }
 
-/** Reconstructs a scan, writes volume.npy and the figures, and returns what was measured. */
+/** Reconstructs a scan, writes the volume and the figures, and returns what was measured. */
 export async function reconstructScan(options: ScanOptions): Promise<Record<string, unknown>> {
-  const { device, input, geometry, iterations, min, max, relaxation, out, quiet } = options;
-  const scan = await load(input, options.rows);
+  const { device, input, geometry, iterations, min, max, relaxation, out, format, quiet } = options;
+  const scan = await loadScan(options);
   const { object, beam, rotationCentre } = describe(scan, geometry);
   using A = operator(object, beam, { device });
   using y = await DeviceArray.empty(A.rangeShape, { device }).write(scan.projections.data);
@@ -153,8 +130,8 @@ export async function reconstructScan(options: ScanOptions): Promise<Record<stri
   });
 
   await mkdir(out, { recursive: true });
-  const volumePath = join(out, "volume.npy");
-  const file = await createNpy(volumePath, A.domainShape);
+  const volumePath = join(out, format === "tiff" ? "volume.tif" : "volume.npy");
+  const file = await (format === "tiff" ? createTiff : createNpy)(volumePath, A.domainShape);
   const [slices = 1, rows = 1, columns = 1] = A.domainShape;
   for (let z = 0; z < slices; z++) await file.write((await slice(x, z)).data);
   await file.close();

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { deno, type Runtime } from "./runtimes.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -15,11 +16,6 @@ export const libraryPath: string =
   process.env["RAYSUM_LIBRARY"] ||
   join(buildFolder, existsSync(join(buildFolder, "libraysum_cuda.so")) ? "libraysum_cuda.so" : "libraysum.so");
 
-export type Runtime = "bun" | "deno";
-
-/** The runtime of this process. */
-export const thisRuntime: Runtime = process.versions["deno"] ? "deno" : "bun";
-
 export interface Ended {
   readonly status: number | null;
   readonly stdout: string;
@@ -27,19 +23,19 @@ export interface Ended {
 }
 
 export interface ScriptOptions {
+  readonly args?: readonly string[];
   /** Environment variables to set; undefined takes one away. */
   readonly environment?: Record<string, string | undefined>;
   /** Deno's permission flags; all by default. */
   readonly permissions?: readonly string[];
 }
 
-/** Runs test/support/<name> and waits for its end. */
-export function runScript(runtime: Runtime, name: string, options: ScriptOptions = {}): Ended {
-  const { environment = {}, permissions = ["--allow-all"] } = options;
-  const flags = runtime === "deno" ? ["--no-prompt", "--no-check", ...permissions] : [];
+/** Runs a script, given by its path in the project, and waits for its end. */
+export function runScript(runtime: Runtime, script: string, options: ScriptOptions = {}): Ended {
+  const { args = [], environment = {}, permissions = ["--allow-all"] } = options;
+  const flags = runtime === deno ? permissions : [];
   const variables = Object.entries({ ...process.env, ...environment }).filter(([, value]) => value !== undefined);
-  const script = join(root, "test", "support", name);
-  const { status, stdout, stderr } = spawnSync(join(root, "node_modules", ".bin", runtime), ["run", ...flags, script], {
+  const { status, stdout, stderr } = spawnSync(runtime.command, [...runtime.script, ...flags, script, ...args], {
     cwd: root,
     env: Object.fromEntries(variables),
     encoding: "utf8",
