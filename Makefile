@@ -7,6 +7,7 @@ CC ?= cc
 NODE_MODULES := node_modules/.package-lock.json
 BIN := node_modules/.bin
 BUN := $(BIN)/bun
+NODE_FFI := node_modules/.cache/node/node_modules/.bin/node
 
 WARNINGS := -Wall -Wextra -Werror
 CFLAGS ?= -O3 -g
@@ -36,7 +37,7 @@ all: found cpu
 help:
 	@echo "make            the CPU library ($(CPU_LIBRARY))"
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
-	@echo "make test       every test, in Bun and Deno (TEST_ARGS: names of test files)"
+	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make check      types, format, lint, generated symbols, exported symbols"
 	@echo "make benchmark  projections and SIRT on this machine (BENCH_ARGS)"
 	@echo "make format     formats TypeScript and C"
@@ -73,7 +74,12 @@ $(NODE_MODULES): package-lock.json
 sirt: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/sirt.ts $(SIRT_ARGS)
 
-test: $(NODE_MODULES) $(CPU_LIBRARY)
+# For the tests: a Node with node:ffi, which most systems lack. No devDependency: it is 212 MB and made for one platform.
+$(NODE_FFI): | $(NODE_MODULES)
+	@node -e 'require("node:ffi")' 2> /dev/null || npm install --prefix node_modules/.cache/node --no-save --no-package-lock \
+	  --no-audit --no-fund node-$$(node -p 'process.platform + "-" + process.arch')@26.10.0 || true
+
+test: $(NODE_MODULES) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/run.ts $(TEST_ARGS)
 
 benchmark: $(NODE_MODULES) $(CPU_LIBRARY)

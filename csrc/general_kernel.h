@@ -41,21 +41,26 @@ GENERAL_INLINE void general_load_pairs(const float *base, general_indexes index,
 #endif
 }
 
+// The bits of 1.5 * 2^23, next to which float32 numbers have no room for fractions: a whole number added to it is added to its bits.
+#define GENERAL_BITS 0x4B400000u
+
 // Index of the nearest neighbour and the weights of the further ones, for the planes first ... first + RS_LANES - 1 of ray i. With
 // `cuts` the lanes outside the box get a place that belongs to no voxel.
 GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int cuts, rs_vf *a, rs_vf *b) {
-  const rs_vi plane = (rs_vi)GENERAL_LANE + first;
-  const rs_vf offset = __builtin_convertvector(plane, rs_vf);
-  rs_vf along_a = rs_splat(rays->a[i]) + offset * rays->slope_a[i], along_b = rs_splat(rays->b[i]) + offset * rays->slope_b[i];
-  rs_vi cell_a = __builtin_convertvector(along_a, rs_vi), cell_b = __builtin_convertvector(along_b, rs_vi);
-  *a = along_a - __builtin_convertvector(cell_a, rs_vf);
-  *b = along_b - __builtin_convertvector(cell_b, rs_vf);
-  general_indexes count = (general_indexes)plane;
-  general_indexes index = count * rays->step[i] + (general_indexes)cell_b * (uint32_t)box->stride + (general_indexes)cell_a + rays->index[i];
+  const float room = 12582912.0f;
+  const uint32_t stride = (uint32_t)box->stride;
+  const rs_vi plane = (rs_vi)GENERAL_LANE + first, way = plane - GENERAL_MIDDLE;
+  const rs_vf planes = __builtin_convertvector(way, rs_vf);
+  rs_vf offset_a = rs_splat(rays->a[i]) + planes * rays->slope_a[i], offset_b = rs_splat(rays->b[i]) + planes * rays->slope_b[i];
+  rs_vf cell_a = offset_a + room, cell_b = offset_b + room;
+  *a = offset_a - (cell_a - room) + 0.5f;
+  *b = offset_b - (cell_b - room) + 0.5f;
+  general_indexes step = (general_indexes)way, column = (general_indexes)cell_a, row = (general_indexes)cell_b;
+  general_indexes index = step * rays->step[i] + row * stride + column + (rays->index[i] - GENERAL_BITS * (stride + 1));
   if (cuts) {
-    general_indexes column = count * (uint32_t)rays->column_step[i] + (general_indexes)cell_a + (uint32_t)(rays->column[i] + 1);
-    general_indexes row = count * (uint32_t)rays->row_step[i] + (general_indexes)cell_b + (uint32_t)(rays->row[i] - box->row);
-    general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) & (count < (uint32_t)box->planes));
+    column += step * (uint32_t)rays->column_step[i] + ((uint32_t)rays->column[i] + 1 - GENERAL_BITS);
+    row += step * (uint32_t)rays->row_step[i] + ((uint32_t)rays->row[i] - (uint32_t)box->row - GENERAL_BITS);
+    general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) & ((general_indexes)plane < (uint32_t)box->planes));
     index = (index & in) | (~in & (uint32_t)box->columns);
   }
   return index;

@@ -1,8 +1,8 @@
 // general_rays.h: where the rays of one detector row cross a block of planes, for the `rs_general` family.
 //
-// A position on the other two axes is cell + fraction: whole cells in integers, and inside a block of planes a float32 offset that
-// starts in [0, 1) and grows by the fractional part of the slope. So weights are accurate to 1e-6 whatever the size of the volume,
-// and they are the same to the last bit in every task, forward and back.
+// A position on the other two axes is whole cells, in integers, and a float32 offset from there that stays below 5 inside a block of
+// planes: it counts from the block's middle plane and grows by what a slope has beside whole cells, at most 1/2 a plane. So weights
+// are accurate to some 1e-7 whatever the size of the volume, and they are the same to the last bit in every task, forward and back.
 #pragma once
 #include "plan.h"
 #include "raysum.h"
@@ -10,7 +10,8 @@
 
 #include <math.h>
 
-#define GENERAL_PLANES 16  // most planes in a block: how far a float32 offset is followed
+#define GENERAL_PLANES 16  // most planes in a block
+#define GENERAL_MIDDLE 8   // the plane of a block where offsets start
 #define GENERAL_RAYS 128   // most rays that are set up at once
 #define GENERAL_FAR 6e7     // voxels, or voxels a plane: a ray which is further away or flatter than this is left out
 
@@ -28,11 +29,11 @@ enum { GENERAL_MISSES = -2, GENERAL_CUTS = -1, GENERAL_INSIDE = 0 }; // no sampl
 
 typedef struct {
   int32_t kind[GENERAL_RAYS];
-  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];            // of the cell on the first plane; from plane to plane
-  int32_t column[GENERAL_RAYS], row[GENERAL_RAYS];             // the cell on the first plane
+  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];            // of the cell on the middle plane; from plane to plane
+  int32_t column[GENERAL_RAYS], row[GENERAL_RAYS];             // the cell on the middle plane
   int32_t column_step[GENERAL_RAYS], row_step[GENERAL_RAYS];   // whole cells from plane to plane
-  float a[GENERAL_RAYS], b[GENERAL_RAYS];                      // offsets on the first plane (a: cross axis, b: third axis)
-  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];          // the rest of the steps, in [0, 1]
+  float a[GENERAL_RAYS], b[GENERAL_RAYS];                      // offsets from the cell's middle there (a: cross axis, b: third axis)
+  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];          // the rest of the steps, -1/2 ... 1/2
   float scale[GENERAL_RAYS];                                   // length between two planes, divided by the rays of a pixel
 } general_rays;
 
@@ -117,33 +118,34 @@ typedef float general_hf __attribute__((vector_size(GENERAL_WIDE * 4)));
 typedef int32_t general_hi __attribute__((vector_size(GENERAL_WIDE * 4)));
 typedef uint32_t general_hu __attribute__((vector_size(GENERAL_WIDE * 4)));
 
-// The integer below x, for x below 2^31 in size: what is left of x - 1/2 where doubles have no room for fractions. An integer x may
-// give x - 1 as well, which comes to the same sample.
-#define GENERAL_ROUND 6755399441055744.0 // 1.5 * 2^52
-static inline general_vd general_floor(general_vd x, general_hi *whole) {
-  general_vd sum = (x - 0.5) + GENERAL_ROUND;
+// The integer next to x, for x below 2^31 in size: what is left where doubles have no room for fractions.
+static inline general_vd general_round(general_vd x, general_hi *whole) {
+  const double room = 6755399441055744.0; // 1.5 * 2^52
+  general_vd sum = x + room;
   *whole = __builtin_convertvector((general_vl)sum, general_hi); // the low bits
-  return sum - GENERAL_ROUND;
+  return sum - room;
 }
 
 // The way along one of the two axes of a box.
 typedef struct {
-  general_hi cell, step;     // on the first plane, from plane to plane
+  general_hi cell, step;     // on the middle plane, from plane to plane
   general_hf offset, slope;  // the fractions
   general_hi misses, cuts;   // below 0: no sample in the box, some outside
 } general_track;
 
-// low ... high: the cells of the box.
-static inline general_track general_follow(general_vd start, general_vd slope, int32_t planes, int32_t low, int32_t high) {
+// low ... high: the cells of the box. The middle of cell j is at j + 1/2.
+static inline general_track general_follow(general_vd middle, general_vd slope, int32_t planes, int32_t low, int32_t high) {
   general_track track;
-  general_hi end;
-  track.offset = __builtin_convertvector(start - general_floor(start, &track.cell), general_hf);
-  track.slope = __builtin_convertvector(slope - general_floor(slope, &track.step), general_hf);
-  general_floor(start + (planes - 1) * slope, &end);
+  general_hi first, last;
+  middle -= 0.5;
+  track.offset = __builtin_convertvector(middle - general_round(middle, &track.cell), general_hf);
+  track.slope = __builtin_convertvector(slope - general_round(slope, &track.step), general_hf);
+  general_round(middle - GENERAL_MIDDLE * slope, &first);
+  general_round(middle + (planes - 1 - GENERAL_MIDDLE) * slope, &last);
   // Distances from the ends of the box. The cells in float32 may differ from these by one.
-  general_hi first_low = track.cell - low, end_low = end - low, first_high = high - track.cell, end_high = high - end;
-  track.misses = ((first_low + 1) & (end_low + 1)) | ((first_high + 1) & (end_high + 1));
-  track.cuts = (first_low - 1) | (end_low - 1) | (first_high - 1) | (end_high - 1);
+  general_hi first_low = first - low, last_low = last - low, first_high = high - first, last_high = high - last;
+  track.misses = ((first_low + 1) & (last_low + 1)) | ((first_high + 1) & (last_high + 1));
+  track.cuts = (first_low - 1) | (last_low - 1) | (first_high - 1) | (last_high - 1);
   return track;
 }
 
@@ -154,8 +156,8 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
   const double *o = view->origin, *u = view->u;
   double at[3]; // of the ray through column 0: a point of the detector, or its way from the source
   for (int k = 0; k < 3; k++) at[k] = view->corner[k] + row * view->v[k] - (cone ? o[k] : 0);
-  const double height = box->plane - o[m], ratio_a = o[a] / o[m], ratio_b = o[b] / o[m];
-  const double start_a = at[a] + (box->plane - at[m]) * ratio_a, start_b = at[b] + (box->plane - at[m]) * ratio_b;
+  const double middle = (double)box->plane + GENERAL_MIDDLE, ratio_a = o[a] / o[m], ratio_b = o[b] / o[m];
+  const double start_a = at[a] + (middle - at[m]) * ratio_a, start_b = at[b] + (middle - at[m]) * ratio_b;
   const double pitch_a = u[a] - u[m] * ratio_a, pitch_b = u[b] - u[m] * ratio_b;
   const int32_t whole = box->planes == GENERAL_PLANES ? 0 : -1;
   const float v_m = (float)geometry->voxel[m], v_a = (float)geometry->voxel[a], v_b = (float)geometry->voxel[b];
@@ -170,8 +172,8 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
       general_vd inverse = 1 / (at[m] + c * u[m]);
       slope_a = (at[a] + c * u[a]) * inverse;
       slope_b = (at[b] + c * u[b]) * inverse;
-      p_a = o[a] + height * slope_a;
-      p_b = o[b] + height * slope_b;
+      p_a = o[a] + (middle - o[m]) * slope_a;
+      p_b = o[b] + (middle - o[m]) * slope_b;
     } else {
       slope_a = (general_vd){0} + ratio_a;
       slope_b = (general_vd){0} + ratio_b;
@@ -183,7 +185,7 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
     general_vl seen = p_a * p_a + p_b * p_b + slope_a * slope_a + slope_b * slope_b < GENERAL_FAR * GENERAL_FAR;
     general_hi misses = on_a.misses | on_b.misses | ~__builtin_convertvector(seen, general_hi);
     general_hi kind = (misses >> 31) + ((misses | on_a.cuts | on_b.cuts | whole) >> 31);
-    general_hu index = (general_hu)(on_b.cell - box->row) * (uint32_t)box->stride + (general_hu)(on_a.cell + 1);
+    general_hu index = (general_hu)(on_b.cell - box->row) * (uint32_t)box->stride + (general_hu)(on_a.cell + 1) + (uint32_t)(GENERAL_MIDDLE * box->pitch);
     general_hu step = (general_hu)on_b.step * (uint32_t)box->stride + (general_hu)on_a.step + (uint32_t)box->pitch;
     memcpy(rays->kind + i, &kind, sizeof kind);
     memcpy(rays->index + i, &index, sizeof index);

@@ -28,7 +28,7 @@ static inline rs_vf rs_load(const float *p) {
 static inline void rs_store(float *p, rs_vf v) { memcpy(p, &v, sizeof v); }
 static inline rs_vf rs_splat(float x) { return x - (rs_vf){0}; }
 
-// Lane k of the result is element index[k] of the 2 RS_LANES elements low, high; every index is in [0, 2 RS_LANES).
+// Lane k of the result is element index[k], modulo 2 RS_LANES, of the 2 RS_LANES elements low, high.
 static inline rs_vf rs_pick(rs_vf low, rs_vf high, rs_vi index) {
 #if defined(__GNUC__) && !defined(__clang__)
   return __builtin_shuffle(low, high, index);
@@ -37,7 +37,7 @@ static inline rs_vf rs_pick(rs_vf low, rs_vf high, rs_vi index) {
   rs_store(both, low);
   rs_store(both + RS_LANES, high);
   rs_vf v;
-  for (int k = 0; k < RS_LANES; k++) v[k] = both[index[k]];
+  for (int k = 0; k < RS_LANES; k++) v[k] = both[index[k] & (2 * RS_LANES - 1)];
   return v;
 #endif
 }

@@ -126,8 +126,13 @@ UPRIGHT_INLINE void upright_gather(const int vectors, const int dense, int first
 
 // ---- back: lanes are slices
 
-// How many rows a slice may see at this pitch. 0: more than the vectors can hold, or z does not rise.
-static inline int upright_taps(float pitch) { return pitch >= 0.9999999f ? 2 : pitch >= 2 / 3.0f ? 3 : pitch >= 0.51f ? 4 : 0; }
+// How many rows a slice may see at this pitch; three of them reach too far for short vectors. 0: more than any vector holds, or z does
+// not rise.
+static inline int upright_taps(float pitch) {
+  if (pitch >= 0.9999999f) return 2;
+  if (pitch >= 2 / 3.0f && RS_LANES > 4) return 3;
+  return pitch >= 0.51f ? 4 : 0;
+}
 
 // What the lines of one virtual view share on UPRIGHT_RUN planes: the row at height z is a near + b far with numbers a and b of the line.
 typedef struct {
@@ -144,7 +149,8 @@ static upright_planes upright_planes_of(const rs_geometry *geometry, const rs_vi
   return planes;
 }
 
-// Slices from z on: the first row that each of them sees. Row j is nearer than one voxel to slice z where j > row at height z - 1.
+// Slices from z on: the first row that each of them sees. Row j is nearer than one voxel to slice z where j > row at height z - 1. The
+// places are those of the middle lane, and RS_LANES further than `base` says: float32 is finest around zero.
 UPRIGHT_TABLE int upright_back_places(const rs_geometry *geometry, const rs_view *view, const upright_line *line, const upright_planes *planes,
                                       int32_t plane, int32_t z, int32_t rows, upright_samples *samples) {
   // Cone: z = source + (z_step + pitch_step j) depth. Parallel: z = line z + z_step s + pitch j.
@@ -154,19 +160,23 @@ UPRIGHT_TABLE int upright_back_places(const rs_geometry *geometry, const rs_view
   for (int n = 0; n < UPRIGHT_RUN; n++) {
     samples->pitch[n] = (float)(line->pitch + line->pitch_step * (plane + n));
     samples->step[n] = (float)(inverse * planes->near[n]);
-    first[n] = a * planes->near[n] + b * planes->far[n] + 1;
     next[n] = RS_LANES * inverse * planes->near[n];
+    first[n] = a * planes->near[n] + b * planes->far[n] + 1 + next[n] / 2;
   }
-  return upright_places(first, next, -UPRIGHT_ZEROS, rows, samples);
+  return upright_places(first, next, RS_LANES - UPRIGHT_ZEROS, rows + RS_LANES, samples);
 }
 
 // sum[k] = for every slice of vector first + k the rows of one column on plane n, weighted with 1 - |distance|.
 UPRIGHT_INLINE void upright_rows(const int taps, int n, int v, const upright_samples *samples, const float *rows, rs_vf ramp, rs_vf *sum) {
-  const float *from = rows + samples->base[v][n];
+  const float *from = rows + samples->base[v][n] - RS_LANES;
   rs_vf pitch = rs_splat(samples->pitch[n]), place = rs_splat(samples->start[v][n]) + ramp;
-  rs_vi row = upright_whole(place);
+  // Adding 1.5 * 2^23 rounds to the nearest integer, whose last bits are then those of the float: the place among low and high.
+  const float shift = 12582912 + RS_LANES;
+  rs_vf shifted = place + shift;
+  rs_vi row = (rs_vi)shifted;
   rs_vf low = rs_load(from), high = rs_load(from + RS_LANES);
-  rs_vf first = pitch - pitch * upright_part(place, row); // weight of the first row while it is above the slice
+  // Half a row was taken off the place, so that the nearest integer is the one below it. Weight of the first row if it is above the slice:
+  rs_vf first = 0.5f * pitch - pitch * (place - (shifted - shift));
   rs_vf here = rs_pick(low, high, row), next = rs_pick(low, high, row + 1);
   if (taps == 2) {
     rs_vf beyond = 1 - 0.5f * pitch - 0.5f * first; // half of a weight that may be negative
@@ -188,7 +198,8 @@ UPRIGHT_INLINE void upright_rows(const int taps, int n, int v, const upright_sam
 
 UPRIGHT_INLINE void upright_spread(const int taps, int n, int first, int last, const upright_samples *samples, const float *rows, float *a,
                                    float *b) {
-  rs_vf near = rs_splat(samples->near[n]), far = rs_splat(samples->far[n]), ramp = rs_splat(samples->step[n]) * upright_count();
+  rs_vf near = rs_splat(samples->near[n]), far = rs_splat(samples->far[n]);
+  rs_vf ramp = rs_splat(samples->step[n]) * (upright_count() - RS_LANES / 2) - 0.5f;
   for (int v = first; v < last; v++) {
     rs_vf sum;
     upright_rows(taps, n, v, samples, rows, ramp, &sum);

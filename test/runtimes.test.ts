@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { buildFolder, type Ended, type Runtime, runScript } from "./support/child.ts";
+import { fileURLToPath } from "node:url";
+import { buildFolder, type Ended, libraryPath, runScript } from "./support/child.ts";
+import { allRuntimes, bun, deno } from "./support/runtimes.ts";
 
 interface Report {
   device: string;
@@ -23,41 +27,93 @@ function reportOf({ status, stdout, stderr }: Ended): Report {
   return JSON.parse(line) as Report;
 }
 
-const runtimes: readonly Runtime[] = ["bun", "deno"];
+const runtimes = allRuntimes();
+const koffiNode = runtimes.at(-1)!;
+const root = fileURLToPath(new URL("..", import.meta.url));
 const nowhere = join(buildFolder, "nowhere", "libraysum.so");
-const script = "runtime_script.ts";
+const script = "test/support/runtime_script.ts";
 const onCpu = { RAYSUM_DEVICE: "cpu" };
 
-describe("the same source in Bun and Deno", () => {
-  it("gives the same numbers", () => {
-    const [bun, deno] = runtimes.map((runtime) => reportOf(runScript(runtime, script, { environment: onCpu })));
-    assert.equal(bun!.values.length, 125);
-    assert.ok(new Set(bun!.values).size > 25);
-    assert.ok(Math.abs(bun!.sum - bun!.values.reduce((sum, value) => sum + value, 0)) < 1e-9);
-    assert.equal(bun!.blocking, true);
-    assert.equal(bun!.arrays, 3);
-    assert.deepEqual(deno, bun);
+/** The numbers to which every runtime comes. */
+function expected(): Report {
+  return reportOf(runScript(bun, script, { environment: onCpu }));
+}
+
+describe("numbers", () => {
+  it("are plausible", () => {
+    const { values, sum, blocking, arrays } = expected();
+    assert.equal(values.length, 125);
+    assert.ok(new Set(values).size > 25);
+    assert.ok(Math.abs(sum - values.reduce((total, value) => total + value, 0)) < 1e-9);
+    assert.equal(blocking, true);
+    assert.equal(arrays, 3);
   });
 
-  it("runs in Deno with leave to open the build folder and to read, and no other", () => {
+  for (const runtime of runtimes)
+    it(`are the same in ${runtime.name}`, { skip: runtime.missing }, () => {
+      assert.deepEqual(reportOf(runScript(runtime, script, { environment: onCpu })), expected());
+    });
+});
+
+describe("Deno's permissions", () => {
+  it("to open the build folder and to read are enough", () => {
     assert.ok(existsSync(join(buildFolder, "libraysum.so")), "make has not built build/libraysum.so");
     const permissions = [`--allow-ffi=${buildFolder}`, "--allow-read"];
-    const { values } = reportOf(runScript("deno", script, { permissions }));
+    const { values } = reportOf(runScript(deno, script, { permissions }));
     assert.equal(values.length, 125);
   });
 
-  it("says what Deno lacks when it may not open or read the library", () => {
-    const unread = reportOf(runScript("deno", script, { permissions: [`--allow-ffi=${buildFolder}`] }));
+  it("are named where they lack", () => {
+    const unread = reportOf(runScript(deno, script, { permissions: [`--allow-ffi=${buildFolder}`] }));
     assert.equal(unread.code, "library");
     assert.match(unread.message, /libraysum\.so: .*--allow-read/);
-    const unopened = reportOf(runScript("deno", script, { permissions: ["--allow-read"] }));
+    const unopened = reportOf(runScript(deno, script, { permissions: ["--allow-read"] }));
     assert.equal(unopened.code, "library");
     assert.match(unopened.message, /libraysum\.so: .*--allow-ffi/);
   });
 });
 
+describe("a Node without node:ffi", { skip: koffiNode.missing }, () => {
+  it("says what to install where koffi is missing", () => {
+    const folder = mkdtempSync(join(tmpdir(), "raysum-without-koffi-"));
+    try {
+      mkdirSync(join(folder, "test/support"), { recursive: true });
+      for (const path of ["lib", "package.json", script])
+        cpSync(join(root, path), join(folder, path), { recursive: true });
+      const environment = { RAYSUM_LIBRARY: libraryPath };
+      const { code, message } = reportOf(runScript(koffiNode, join(folder, script), { environment }));
+      assert.equal(code, "library");
+      assert.ok(
+        message.includes(`  ${libraryPath}: this Node has no node:ffi (26.9 or newer has it): npm install koffi\n`),
+        message,
+      );
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it("runs what esbuild has bundled for it", () => {
+    const folder = mkdtempSync(join(buildFolder, "bundle-")); // in the project, where koffi is found
+    try {
+      const bundle = join(folder, "bundle.js");
+      const options = ["--bundle", "--platform=node", "--format=esm", "--target=node20", "--packages=external"];
+      const { status, stderr } = spawnSync(
+        join(root, "node_modules/.bin/esbuild"),
+        [script, ...options, `--outfile=${bundle}`],
+        { cwd: root, encoding: "utf8" },
+      );
+      assert.equal(status, 0, stderr);
+      const plain = { ...koffiNode, script: koffiNode.script.filter((flag) => !flag.startsWith("--import")) };
+      const environment = { ...onCpu, RAYSUM_LIBRARY: libraryPath };
+      assert.deepEqual(reportOf(runScript(plain, bundle, { environment })), expected());
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
 for (const runtime of runtimes)
-  describe(`a process of its own in ${runtime}`, () => {
+  describe(`a process of its own in ${runtime.name}`, { skip: runtime.missing }, () => {
     it("touches nothing native on import", () => {
       const report = reportOf(runScript(runtime, script, { environment: { RAYSUM_LIBRARY: nowhere } }));
       assert.equal(report.code, "library");

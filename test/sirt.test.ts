@@ -223,6 +223,41 @@ describe("SIRT and the event loop", () => {
   );
 
   it(
+    "an abort leaves other runs on the same device alone",
+    balanced(async () => {
+      using A = slow();
+      using y = DeviceArray.uniform(A.rangeShape, { seed: 1 });
+      using alone = await sirt(A, y, { iterations: 6 });
+      const controller = new AbortController();
+      const stopped = sirt(A, y, { iterations: 10000, signal: controller.signal });
+      const other = sirt(A, y, { iterations: 6, onProgress: ({ iteration }) => iteration === 3 && controller.abort() });
+      await assert.rejects(stopped);
+      using beside = await other;
+      assert.deepEqual(beside.readSync(), alone.readSync());
+    }),
+  );
+
+  it(
+    "an abort during the weights takes effect at once",
+    balanced(async () => {
+      using A = operator(
+        volume({ shape: [128, 256, 256] }),
+        parallelBeam({ angleCount: 512, detectorShape: [128, 384] }),
+      );
+      using y = DeviceArray.uniform(A.rangeShape, { seed: 1 });
+      await A.device.finished();
+      const controller = new AbortController();
+      const run = sirt(A, y, { iterations: 5, signal: controller.signal });
+      const start = performance.now();
+      controller.abort();
+      await assert.rejects(run);
+      await A.device.finished();
+      const late = performance.now() - start;
+      assert.ok(late < 150, `${late} ms`); // setting x touches fresh memory, which is not interrupted
+    }),
+  );
+
+  it(
     'onAbort: "return" resolves with a whole estimate',
     balanced(async () => {
       using A = slow();

@@ -88,38 +88,43 @@ function weights(sums: DeviceArray, mask: DeviceArray | undefined): DeviceArray 
   }
 }
 
-/** A run's arrays: weights R and C, the weighted residual r, its squared norm, and the estimate x. */
+/** Calls that a run has queued one after the other. An abort drops these, and nobody else's. */
+interface Queued {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/**
+ * A run's arrays: the estimate x, weights R and C, the weighted residual r and its squared norm; and the calls that make the weights,
+ * which an abort may drop as x is set before.
+ */
 function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
   const batch = checkOptions(A, y, options);
   const { initial, volumeMask, projectionMask } = options;
   const device = A.device;
   // The scope frees what is there already when memory runs out half way.
   return scope(() => {
-    const R = weights(volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
-    const C = weights(projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
-    const r = DeviceArray.empty([...batch, ...A.rangeShape], { device });
-    const norm = DeviceArray.empty([2 * sizeOf(batch)], { device });
     const x = DeviceArray.empty([...batch, ...A.domainShape], { device });
     if (initial) x.assign(initial);
     else x.fill(0);
     if (volumeMask) x.mulAssign(volumeMask);
-    return { R, C, r, norm, x };
+    const first = device.record() + 1n;
+    const R = weights(volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
+    const C = weights(projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
+    const r = DeviceArray.empty([...batch, ...A.rangeShape], { device });
+    const norm = DeviceArray.empty([2 * sizeOf(batch)], { device });
+    return { x, R, C, r, norm, weights: { first, last: device.record() } as Queued };
   });
 }
 
-interface Iteration {
-  /** Number of its first call in the device's queue. */
-  readonly first: bigint;
+type Prepared = ReturnType<typeof prepare>;
+
+interface Iteration extends Queued {
   /** Resolves, when the iteration is done, with the norm of y - A x before it. */
   readonly residual: Promise<number>;
 }
 
-function queueIteration(
-  A: Operator,
-  y: DeviceArray,
-  arrays: ReturnType<typeof prepare>,
-  options: SirtOptions,
-): Iteration {
+function queueIteration(A: Operator, y: DeviceArray, arrays: Prepared, options: SirtOptions): Iteration {
   const { min: minimum = -Infinity, max: maximum = Infinity, relaxation = 1 } = options;
   const first = A.device.record() + 1n;
   A.residual(arrays.x, y, { weights: arrays.R, out: arrays.r, norm: arrays.norm });
@@ -128,7 +133,7 @@ function queueIteration(
     Math.sqrt(squares.reduce((sum, square) => sum + square, 0)),
   );
   residual.catch(() => {}); // whoever waits for it is told; an abort may leave it alone
-  return { first, residual };
+  return { first, last: A.device.record(), residual };
 }
 
 /** Resolves with `work`, or rejects with the signal's reason as soon as it aborts. */
@@ -163,8 +168,8 @@ async function run(A: Operator, y: DeviceArray, options: SirtRunOptions): Promis
     return arrays.x;
   } catch (error) {
     const returns = signal?.aborted === true && error === signal.reason && onAbort === "return";
-    if (waiting[0]) A.device.cancel(waiting[0].first, A.device.record(), { leaveWhole: returns });
-    await Promise.allSettled(waiting.map((iteration) => iteration.residual));
+    for (const { first, last } of [arrays.weights, ...waiting]) A.device.cancel(first, last, { leaveWhole: returns });
+    await Promise.allSettled(waiting.map(({ residual }) => residual));
     if (returns) return arrays.x;
     arrays.x.dispose();
     throw error;
@@ -176,19 +181,21 @@ async function run(A: Operator, y: DeviceArray, options: SirtRunOptions): Promis
 async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncGenerator<SirtStep, void, void> {
   options.signal?.throwIfAborted();
   const arrays = prepare(A, y, options);
+  let queued: readonly Queued[] = [arrays.weights];
   try {
     for (let iteration = 1; iteration <= options.iterations; iteration++) {
-      const { first, residual } = queueIteration(A, y, arrays, options);
-      try {
-        yield { iteration, estimate: arrays.x, residual: await unlessAborted(residual, options.signal) };
-      } catch (error) {
-        A.device.cancel(first, A.device.record());
-        throw error;
-      }
+      const step = queueIteration(A, y, arrays, options);
+      queued = [...queued, step];
+      const residual = await unlessAborted(step.residual, options.signal);
+      queued = [];
+      yield { iteration, estimate: arrays.x, residual };
       options.signal?.throwIfAborted();
     }
+  } catch (error) {
+    for (const { first, last } of queued) A.device.cancel(first, last);
+    throw error;
   } finally {
-    for (const array of Object.values(arrays)) array.dispose();
+    for (const array of [arrays.x, arrays.R, arrays.C, arrays.r, arrays.norm]) array.dispose();
   }
 }
 

@@ -4,12 +4,14 @@ import { symbols } from "./symbols.ts";
 
 const require = createRequire(import.meta.url);
 
-/** node:ffi is in Node 26.9 and later; koffi does the same in older ones. */
+/** A module, or undefined where it is not there; one that is there and does not load throws. */
 function load<T>(name: string): T | undefined {
   try {
     return require(name) as T;
-  } catch {
-    return undefined;
+  } catch (error) {
+    const { code = "" } = error as { code?: string };
+    if (code === "ERR_UNKNOWN_BUILTIN_MODULE" || code === "MODULE_NOT_FOUND") return undefined;
+    throw error;
   }
 }
 
@@ -23,6 +25,7 @@ interface Koffi {
 
 const koffiKinds = { i32: "int32_t", i64: "int64_t", f64: "double", buffer: "void *" } as const;
 
+/** Node 26.9 and later have node:ffi; koffi does the same in older ones. */
 export const open: Open = (path, names) => {
   const ffi = load<NodeFfi>("node:ffi");
   if (ffi) {
@@ -32,13 +35,9 @@ export const open: Open = (path, names) => {
   const koffi = load<Koffi>("koffi");
   if (!koffi) throw new Error("this Node has no node:ffi (26.9 or newer has it): npm install koffi");
   const library = koffi.load(path);
-  const bound = names.map((name) => [
-    name,
-    library.func(
-      name,
-      "int32_t",
-      symbols[name].map((kind) => koffiKinds[kind]),
-    ),
-  ]);
-  return Object.fromEntries(bound) as Calls;
+  const bind = (name: keyof typeof symbols) => {
+    const parameters = symbols[name].map((kind) => koffiKinds[kind]);
+    return [name, library.func(name, "int32_t", parameters)];
+  };
+  return Object.fromEntries(names.map(bind)) as Calls;
 };

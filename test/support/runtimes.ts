@@ -1,7 +1,6 @@
 /** The runtimes that the tests run in: npm brings Bun, Deno and a Node with node:ffi, the system its own Node. */
 import { spawnSync } from "node:child_process";
 import { isBuiltin } from "node:module";
-import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
@@ -68,7 +67,7 @@ function nodeWithKoffi(node: FoundNode | undefined): Runtime {
 
 /** Every runtime, also one that is missing. */
 export function allRuntimes(): readonly Runtime[] {
-  const nodes = ["node", bin("build/node/", "node")].map((command) =>
+  const nodes = ["node", bin("node_modules/.cache/node/", "node")].map((command) =>
     foundNode(command, spawnSync(command, ["--version"], { encoding: "utf8" }).stdout ?? ""),
   );
   return [bun, deno, nodeWithFfi(nodes.find(hasFfi)), nodeWithKoffi(nodes.find(({ major }) => major >= 20))];
