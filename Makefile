@@ -50,8 +50,9 @@ found:
 
 cpu: $(CPU_LIBRARY)
 
+# nodelete: a runtime that ends closes the library while the threads of a device are still in it.
 $(CPU_LIBRARY): $(OBJECTS)
-	$(CC) -shared $(ALL_CFLAGS) -o $@.new $^ $(LDLIBS)
+	$(CC) -shared -Wl,-z,nodelete $(ALL_CFLAGS) -o $@.new $^ $(LDLIBS)
 	@mv $@.new $@
 
 $(BUILD):
@@ -67,7 +68,7 @@ $(BUILD)/%.o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(NODE_MODULES): package-lock.json
-	npm ci --no-audit --no-fund
+	npm install --no-save --no-audit --no-fund
 	@$(BUN) --version > /dev/null 2>&1 || node node_modules/bun/install.js
 	@touch $@
 
