@@ -60,7 +60,7 @@ $(BUILD):
 
 define kernel_rule
 $(BUILD)/%_$(1).o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
-	$$(CC) $$(ALL_CFLAGS) -ffp-contract=fast -DRS_TARGET=$(1) $$(FLAGS_$(1)) -c -o $$@ $$<
+	$$(CC) $$(ALL_CFLAGS) -ffp-contract=fast -fno-math-errno -DRS_TARGET=$(1) $$(FLAGS_$(1)) -c -o $$@ $$<
 endef
 $(foreach t,$(TARGETS),$(eval $(call kernel_rule,$(t))))
 

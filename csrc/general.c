@@ -14,12 +14,12 @@
 
 #include <stdlib.h>
 
-#define SAMPLES 2097152      // per task, roughly: some milliseconds
+#define SAMPLES 2097152       // per task, roughly: some milliseconds
 #define MOST_FLOATS INT32_MAX // in a block: indexes in it are int32_t
-#define BAND_FLOATS 131072   // of back in a block and band: stays in the second-level cache
-#define TILE 64              // pixels side by side in a task of forward
-#define GROUP 32             // most detector rows in it
-#define LEAST_BAND 32        // cells; narrower bands cut too many rays
+#define BAND_FLOATS 131072    // of back in a block and band: stays in the second-level cache
+#define TILE 64               // pixels side by side in a task of forward
+#define GROUP 32              // most detector rows in it
+#define LEAST_BAND 32         // cells; narrower bands cut too many rays
 
 // All views with the same main axis.
 typedef struct {
@@ -29,17 +29,17 @@ typedef struct {
   int32_t planes, columns, rows; // voxels along the three axes
   int32_t run, pitch;            // planes in a block, floats from plane to plane
   int64_t blocks;
-  int32_t band;                  // cells of the third axis in a band of back
+  int32_t band; // cells of the third axis in a band of back
   int64_t bands;
 } general_phase;
 
 typedef struct {
   int phases;
   general_phase phase[3];
-  int32_t *order;               // views, phase by phase
-  int32_t group;                // detector rows in a task of forward, at most GROUP
-  int64_t tiles, groups;        // of a view
-  int64_t volume_floats;        // of the workspace; then the sums of squares of forward's tasks
+  int32_t *order;        // views, phase by phase
+  int32_t group;         // detector rows in a task of forward, at most GROUP
+  int64_t tiles, groups; // of a view
+  int64_t volume_floats; // of the workspace; then the sums of squares of forward's tasks
 } general_tables;
 
 static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -75,9 +75,10 @@ static int32_t make_phase(general_phase *phase, const rs_geometry *geometry, int
   int64_t pitch = phase->columns + 3;
   if (pitch >= 128) pitch = (parts(pitch, 16) | 1) * 16;
   phase->pitch = (int32_t)pitch;
-  int64_t most = MOST_FLOATS / (pitch * (2 * (int64_t)phase->rows + 2));
+  int64_t most = MOST_FLOATS / (pitch * ((int64_t)phase->rows + 2));
   if (!most)
-    return rs_fail(RS_EARGUMENT, "slices of %d x %d voxels: expected at most %d voxels in a slice that rays cross", phase->rows, phase->columns, MOST_FLOATS / 4);
+    return rs_fail(RS_EARGUMENT, "rays cross slices of %d x %d voxels: expected fewer than 2^31 voxels in a slice", phase->rows,
+                   phase->columns);
   phase->run = (int32_t)smaller(smaller(most, GENERAL_PLANES), phase->planes);
   phase->blocks = parts(phase->planes, phase->run);
   int64_t band = BAND_FLOATS / (phase->run * pitch), cells = (int64_t)phase->rows + 1;
@@ -136,11 +137,11 @@ typedef struct {
   const rs_plan *plan;
   const general_tables *tables;
   const general_phase *phase;
-  rs_output output;    // of one batch item
-  const float *input;  // of one batch item
+  rs_output output;   // of one batch item
+  const float *input; // of one batch item
   float *packed;
-  double *squares;     // of the phase's forward tasks, or NULL
-  int64_t first, end;  // fine rows that back adds, counted over the views of the phase
+  double *squares;    // of the phase's forward tasks, or NULL
+  int64_t first, end; // fine rows that back adds, counted over the views of the phase
 } general_work;
 
 static int64_t voxel_stride(const rs_geometry *geometry, int axis) {
@@ -177,8 +178,8 @@ static void pack_row(void *context, int64_t task, int worker) {
 }
 
 // sum[pixel] += what the rays of one detector row find in a box.
-static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_window *window, const float *base,
-                       int32_t row, int32_t pixel, int pixels, float *sum) {
+static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_window *window,
+                       const float *base, int32_t row, int32_t pixel, int pixels, float *sum) {
   const int supersampling = geometry->supersampling;
   general_rays rays;
   rs_vf found[TILE];
@@ -194,8 +195,10 @@ static void gather_row(const rs_geometry *geometry, const rs_view *view, const g
       general_aim(geometry, view, box, fine, first, count, &rays);
       for (int i = 0; i < count; i++) {
         rs_vf *at = &found[(first + i) / supersampling - pixel];
-        if (rays.kind[i] == GENERAL_INSIDE) general_gather_ray(box, &rays, i, 0, base, at);
-        else if (rays.kind[i] == GENERAL_CUTS) general_gather_ray(box, &rays, i, 1, base, at);
+        if (rays.kind[i] == GENERAL_INSIDE)
+          general_gather_ray(box, &rays, i, 0, base, at);
+        else if (rays.kind[i] == GENERAL_CUTS)
+          general_gather_ray(box, &rays, i, 1, base, at);
       }
     }
   }
@@ -229,7 +232,8 @@ static void forward_task(void *context, int64_t task, int worker) {
   if (work->squares) work->squares[task] = squares;
 }
 
-static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
+static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch,
+                       double *norm) {
   const general_tables *tables = plan->tables;
   const rs_geometry *geometry = &plan->geometry;
   int64_t voxels = voxel_stride(geometry, RS_Z) * geometry->shape[RS_Z];
@@ -290,8 +294,10 @@ static void scatter_task(void *context, int64_t task, int worker) {
         general_aim(geometry, &geometry->view[view], &box, r, column, end - column, &rays);
         for (int i = 0; i < end - column; i++) {
           float value = values[(column + i) / supersampling] * rays.scale[i];
-          if (rays.kind[i] == GENERAL_INSIDE) general_list_ray(&box, &rays, i, 0, value, &samples);
-          else if (rays.kind[i] == GENERAL_CUTS) general_list_ray(&box, &rays, i, 1, value, &samples);
+          if (rays.kind[i] == GENERAL_INSIDE)
+            general_list_ray(&box, &rays, i, 0, value, &samples);
+          else if (rays.kind[i] == GENERAL_CUTS)
+            general_list_ray(&box, &rays, i, 1, value, &samples);
           if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || i == end - column - 1) {
             general_add(&samples, base, base + box.stride);
             samples.count = 0;
@@ -352,7 +358,8 @@ static void unpack_square(void *context, int64_t task, int worker) {
       for (int j = 0; j < rows; j++) value[j][i] = values[y + j] + (second ? second[y + j] : 0);
     }
     for (int j = 0; j < rows; j++)
-      rs_output_row(&work->output, (size_t)(z * voxel_stride(geometry, RS_Z) + (y + j) * voxel_stride(geometry, RS_Y) + x), value[j], count);
+      rs_output_row(&work->output, (size_t)(z * voxel_stride(geometry, RS_Z) + (y + j) * voxel_stride(geometry, RS_Y) + x), value[j],
+                    count);
   }
 }
 

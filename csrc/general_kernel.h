@@ -11,11 +11,14 @@
 typedef uint32_t general_indexes __attribute__((vector_size(RS_LANES * 4)));
 
 #if RS_LANES == 16
-#define GENERAL_LANE {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#define GENERAL_LANE \
+  { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }
 #elif RS_LANES == 8
-#define GENERAL_LANE {0, 1, 2, 3, 4, 5, 6, 7}
+#define GENERAL_LANE \
+  { 0, 1, 2, 3, 4, 5, 6, 7 }
 #else
-#define GENERAL_LANE {0, 1, 2, 3}
+#define GENERAL_LANE \
+  { 0, 1, 2, 3 }
 #endif
 
 // near[lane] = base[index[lane]], far[lane] = base[index[lane] + 1]
@@ -41,60 +44,62 @@ GENERAL_INLINE void general_load_pairs(const float *base, general_indexes index,
 #endif
 }
 
-// The bits of 1.5 * 2^23, next to which float32 numbers have no room for fractions: a whole number added to it is added to its bits.
-#define GENERAL_BITS 0x4B400000u
+// Weights of the nearer and the further neighbour along both axes.
+typedef struct {
+  rs_vf near_a, far_a, near_b, far_b;
+} general_weights;
 
-// Index of the nearest neighbour and the weights of the further ones, for the planes first ... first + RS_LANES - 1 of ray i. With
-// `cuts` the lanes outside the box get a place that belongs to no voxel.
-GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int cuts, rs_vf *a, rs_vf *b) {
-  const float room = 12582912.0f;
-  const uint32_t stride = (uint32_t)box->stride;
+// As many float64 and int64 lanes as rs_vf has float32 lanes.
+typedef double general_vx __attribute__((vector_size(RS_LANES * 8)));
+typedef int64_t general_lx __attribute__((vector_size(RS_LANES * 8)));
+
+// Index of the nearest neighbour, for the planes first ... first + RS_LANES - 1 of ray i. With `cuts` the lanes outside the box get a
+// place that belongs to no voxel, and positions are float64: a ray that only grazes the volume has nothing but small weights.
+GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int cuts,
+                                              general_weights *weights) {
   const rs_vi plane = (rs_vi)GENERAL_LANE + first, way = plane - GENERAL_MIDDLE;
-  const rs_vf planes = __builtin_convertvector(way, rs_vf);
-  rs_vf offset_a = rs_splat(rays->a[i]) + planes * rays->slope_a[i], offset_b = rs_splat(rays->b[i]) + planes * rays->slope_b[i];
-  rs_vf cell_a = offset_a + room, cell_b = offset_b + room;
-  *a = offset_a - (cell_a - room) + 0.5f;
-  *b = offset_b - (cell_b - room) + 0.5f;
-  general_indexes step = (general_indexes)way, column = (general_indexes)cell_a, row = (general_indexes)cell_b;
-  general_indexes index = step * rays->step[i] + row * stride + column + (rays->index[i] - GENERAL_BITS * (stride + 1));
+  general_indexes step = (general_indexes)way, column, row;
   if (cuts) {
-    column += step * (uint32_t)rays->column_step[i] + ((uint32_t)rays->column[i] + 1 - GENERAL_BITS);
-    row += step * (uint32_t)rays->row_step[i] + ((uint32_t)rays->row[i] - (uint32_t)box->row - GENERAL_BITS);
-    general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) & ((general_indexes)plane < (uint32_t)box->planes));
-    index = (index & in) | (~in & (uint32_t)box->columns);
+    const double room = 6755399441055744.0; // see general_round
+    const general_vx planes = __builtin_convertvector(way, general_vx);
+    general_vx at_a = rays->exact_a[i] + planes * rays->exact_slope_a[i], at_b = rays->exact_b[i] + planes * rays->exact_slope_b[i];
+    general_vx cell_a = at_a + room, cell_b = at_b + room;
+    at_a -= cell_a - room;
+    at_b -= cell_b - room;
+    weights->near_a = __builtin_convertvector(0.5 - at_a, rs_vf);
+    weights->far_a = __builtin_convertvector(0.5 + at_a, rs_vf);
+    weights->near_b = __builtin_convertvector(0.5 - at_b, rs_vf);
+    weights->far_b = __builtin_convertvector(0.5 + at_b, rs_vf);
+    column = (general_indexes) __builtin_convertvector((general_lx)cell_a, rs_vi) + 1;
+    row = (general_indexes) __builtin_convertvector((general_lx)cell_b, rs_vi) - (uint32_t)box->row;
+    general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) &
+                                           ((general_indexes)plane < (uint32_t)box->planes));
+    general_indexes index = row * (uint32_t)box->stride + (general_indexes)plane * (uint32_t)box->pitch + column;
+    return (index & in) | (~in & (uint32_t)box->columns);
   }
-  return index;
+  const float room = 12582912.0f;
+  const rs_vf planes = __builtin_convertvector(way, rs_vf);
+  rs_vf at_a = rs_splat(rays->a[i]) + planes * rays->slope_a[i], at_b = rs_splat(rays->b[i]) + planes * rays->slope_b[i];
+  rs_vf cell_a = at_a + room, cell_b = at_b + room;
+  at_a -= cell_a - room;
+  at_b -= cell_b - room;
+  *weights = (general_weights){0.5f - at_a, 0.5f + at_a, 0.5f - at_b, 0.5f + at_b};
+  column = (general_indexes)cell_a, row = (general_indexes)cell_b;
+  return step * rays->step[i] + row * (uint32_t)box->stride + column + rays->index[i];
 }
 
-// *sum += the samples of ray i times its length.
-GENERAL_INLINE void general_gather_ray(const general_box *box, const general_rays *rays, int i, const int cuts, const float *base, rs_vf *sum) {
-  const float *next = base + box->stride;
-  rs_vf total = {0};
-  for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
-    if (cuts && first >= box->planes) break;
-    rs_vf a, b, near, far, next_near, next_far;
-    general_indexes index = general_sample(box, rays, i, first, cuts, &a, &b);
-    general_load_pairs(base, index, &near, &far);
-    general_load_pairs(next, index, &next_near, &next_far);
-    near += a * (far - near);
-    next_near += a * (next_far - next_near);
-    total += near + b * (next_near - near);
-  }
-  *sum += rays->scale[i] * total;
-}
-
-// One level of general_fold: the halves of groups of 2 half lanes are added, those of a first.
-GENERAL_INLINE rs_vf general_halve(rs_vf a, rs_vf b, const int half) {
+// Folds 2 half vectors into half as many: lanes of one group of 2 half come to lie in a group of half.
+GENERAL_INLINE void general_halve(rs_vf *v, const int half) {
   const rs_vi lane = GENERAL_LANE, low = lane % half + lane / (2 * half) * (2 * half) + lane / half % 2 * RS_LANES;
-  return rs_pick(a, b, low) + rs_pick(a, b, low + half);
+  for (int k = 0; k < half; k++) v[k] = rs_pick(v[k], v[k + half], low) + rs_pick(v[k], v[k + half], low + half);
 }
 
 // sum[k] += the sum over the lanes of v[k], for RS_LANES vectors, which are lost.
 GENERAL_INLINE void general_fold(rs_vf *v, float *sum) {
-#pragma GCC unroll 4
-  for (int half = RS_LANES / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int k = 0; k < half; k++) v[k] = general_halve(v[k], v[k + half], half);
+  if (RS_LANES > 8) general_halve(v, RS_LANES / 2);
+  if (RS_LANES > 4) general_halve(v, 4);
+  general_halve(v, 2);
+  general_halve(v, 1);
   rs_store(sum, rs_load(sum) + v[0]);
 }
 
@@ -108,15 +113,17 @@ typedef struct {
 } general_samples;
 
 // Lists value times the weights of ray i.
-GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int cuts, float value, general_samples *samples) {
+GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int cuts, float value,
+                                     general_samples *samples) {
   const rs_vi lane = GENERAL_LANE;
-  const rs_vi low1 = (lane >> 1) + (lane & 1) * RS_LANES, high1 = low1 + RS_LANES / 2;                          // a0 b0 a1 b1 ...
+  const rs_vi low1 = (lane >> 1) + (lane & 1) * RS_LANES, high1 = low1 + RS_LANES / 2;                       // a0 b0 a1 b1 ...
   const rs_vi low2 = (lane >> 2) * 2 + (lane & 1) + (lane >> 1 & 1) * RS_LANES, high2 = low2 + RS_LANES / 2; // the same by pairs
   for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
     if (cuts && first >= box->planes) break;
     rs_vf a, b;
     general_indexes index = general_sample(box, rays, i, first, cuts, &a, &b);
-    rs_vf next = value * b, row = value - next, row_far = row * a, next_far = next * a, row_near = row - row_far, next_near = next - next_far;
+    rs_vf next = value * b, row = value - next, row_far = row * a, next_far = next * a, row_near = row - row_far,
+          next_near = next - next_far;
     rs_vf row_low = rs_pick(row_near, row_far, low1), row_high = rs_pick(row_near, row_far, high1);
     rs_vf next_low = rs_pick(next_near, next_far, low1), next_high = rs_pick(next_near, next_far, high1);
     memcpy(samples->index + samples->count, &index, sizeof index);

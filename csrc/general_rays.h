@@ -10,31 +10,36 @@
 
 #include <math.h>
 
-#define GENERAL_PLANES 16  // most planes in a block
-#define GENERAL_MIDDLE 8   // the plane of a block where offsets start
-#define GENERAL_RAYS 128   // most rays that are set up at once
-#define GENERAL_FAR 6e7     // voxels, or voxels a plane: a ray which is further away or flatter than this is left out
+#define GENERAL_PLANES 16 // most planes in a block
+#define GENERAL_MIDDLE 8  // the plane of a block where offsets start
+#define GENERAL_RAYS 128  // most rays that are set up at once
+#define GENERAL_FAR 6e7   // voxels, or voxels a plane: a ray which is further away or flatter than this is left out
 
 // Cell j lies between voxels j and j + 1, so the cells -1 ... n - 1 touch the voxels 0 ... n - 1. A box is a block of planes with all
 // cells of the `cross` axis and a band of cells of the third axis, stored as [row][plane][cross], all of them from cell -1 or the
 // band's first cell; the column behind the last cell's voxels belongs to no voxel either.
 typedef struct {
-  int32_t plane, planes;   // first plane, number of planes
-  int32_t columns;         // cells -1 ... columns - 2 of the cross axis
-  int32_t row, rows;       // cells row ... row + rows - 1 of the third axis
-  int32_t pitch, stride;   // floats from plane to plane, from row to row
+  int32_t plane, planes; // first plane, number of planes
+  int32_t columns;       // cells -1 ... columns - 2 of the cross axis
+  int32_t row, rows;     // cells row ... row + rows - 1 of the third axis
+  int32_t pitch, stride; // floats from plane to plane, from row to row
 } general_box;
+
+// The bits of 1.5 * 2^23, next to which float32 numbers have no room for fractions: a whole number added to it is added to its bits.
+// That is how samples get their cells, so a ray's cells are kept less these bits, in arithmetic modulo 2^32.
+#define GENERAL_BITS 0x4B400000u
 
 enum { GENERAL_MISSES = -2, GENERAL_CUTS = -1, GENERAL_INSIDE = 0 }; // no sample in the box, perhaps some, all
 
 typedef struct {
   int32_t kind[GENERAL_RAYS];
-  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];            // of the cell on the middle plane; from plane to plane
-  int32_t column[GENERAL_RAYS], row[GENERAL_RAYS];             // the cell on the middle plane
-  int32_t column_step[GENERAL_RAYS], row_step[GENERAL_RAYS];   // whole cells from plane to plane
-  float a[GENERAL_RAYS], b[GENERAL_RAYS];                      // offsets from the cell's middle there (a: cross axis, b: third axis)
-  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];          // the rest of the steps, -1/2 ... 1/2
-  float scale[GENERAL_RAYS];                                   // length between two planes, divided by the rays of a pixel
+  uint32_t column[GENERAL_RAYS], row[GENERAL_RAYS], index[GENERAL_RAYS];                // the cell on the middle plane, see GENERAL_BITS
+  uint32_t column_step[GENERAL_RAYS], row_step[GENERAL_RAYS], index_step[GENERAL_RAYS]; // whole cells from plane to plane
+  float a[GENERAL_RAYS], b[GENERAL_RAYS];              // offsets from the cell's middle there (a: cross axis, b: third axis)
+  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];  // the rest of the steps, -1/2 ... 1/2
+  double exact_a[GENERAL_RAYS], exact_b[GENERAL_RAYS]; // positions on the middle plane, less 1/2
+  double exact_slope_a[GENERAL_RAYS], exact_slope_b[GENERAL_RAYS];
+  float scale[GENERAL_RAYS]; // length between two planes, divided by the rays of a pixel
 } general_rays;
 
 static inline int general_third(const rs_view *view) { return RS_Z + RS_Y + RS_X - view->main - view->cross; }
@@ -58,7 +63,8 @@ static inline void general_frame(const rs_geometry *geometry, const rs_view *vie
   // A position on a plane is centre + (p + p_row row + p_column column) / (d + d_row row + d_column column).
   const double d = cone ? view->corner[m] - view->origin[m] : 1, d_row = cone ? view->v[m] : 0, d_column = cone ? view->u[m] : 0;
   const double sign = d > 0 ? 1 : -1;
-  if (!(sign * d > 0 && sign * (d + rows * d_row) > 0 && sign * (d + columns * d_column) > 0 && sign * (d + rows * d_row + columns * d_column) > 0))
+  if (!(sign * d > 0 && sign * (d + rows * d_row) > 0 && sign * (d + columns * d_column) > 0 &&
+        sign * (d + rows * d_row + columns * d_column) > 0))
     return; // rays along the planes: no limits
   for (int k = 0; k < 4; k++) {
     const int a = axis[k / 2], above = k % 2 == 0;
@@ -106,8 +112,10 @@ static inline void general_clip(const general_window *window, int32_t row, int32
       high = most < high ? most : high;
     }
   }
-  if (!(low <= high)) *end = *first;
-  else *first = (int32_t)low, *end = (int32_t)high + 2 < *end ? (int32_t)high + 2 : *end;
+  if (!(low <= high))
+    *end = *first;
+  else
+    *first = (int32_t)low, *end = (int32_t)high + 2 < *end ? (int32_t)high + 2 : *end;
 }
 
 // float64 vectors of the same size, and the vectors of half as many float32 and int32 lanes as rs_vf.
@@ -128,9 +136,9 @@ static inline general_vd general_round(general_vd x, general_hi *whole) {
 
 // The way along one of the two axes of a box.
 typedef struct {
-  general_hi cell, step;     // on the middle plane, from plane to plane
-  general_hf offset, slope;  // the fractions
-  general_hi misses, cuts;   // below 0: no sample in the box, some outside
+  general_hi cell, step;    // on the middle plane, from plane to plane
+  general_hf offset, slope; // the fractions
+  general_hi misses, cuts;  // below 0: no sample in the box, some outside
 } general_track;
 
 // low ... high: the cells of the box. The middle of cell j is at j + 1/2.
@@ -150,8 +158,8 @@ static inline general_track general_follow(general_vd middle, general_vd slope, 
 }
 
 // The rays of `count` fine columns of a fine row.
-static inline void general_aim(const rs_geometry *geometry, const rs_view *view, const general_box *box, int32_t row, int32_t column, int count,
-                               general_rays *rays) {
+static inline void general_aim(const rs_geometry *geometry, const rs_view *view, const general_box *box, int32_t row, int32_t column,
+                               int count, general_rays *rays) {
   const int m = view->main, a = view->cross, b = general_third(view), cone = geometry->beam == RS_CONE;
   const double *o = view->origin, *u = view->u;
   double at[3]; // of the ray through column 0: a point of the detector, or its way from the source
@@ -160,6 +168,7 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
   const double start_a = at[a] + (middle - at[m]) * ratio_a, start_b = at[b] + (middle - at[m]) * ratio_b;
   const double pitch_a = u[a] - u[m] * ratio_a, pitch_b = u[b] - u[m] * ratio_b;
   const int32_t whole = box->planes == GENERAL_PLANES ? 0 : -1;
+  const uint32_t stride = (uint32_t)box->stride, pitch = (uint32_t)box->pitch;
   const float v_m = (float)geometry->voxel[m], v_a = (float)geometry->voxel[a], v_b = (float)geometry->voxel[b];
   const float share = 1.0f / (float)(geometry->supersampling * geometry->supersampling);
   float squared[GENERAL_RAYS];
@@ -185,15 +194,16 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
     general_vl seen = p_a * p_a + p_b * p_b + slope_a * slope_a + slope_b * slope_b < GENERAL_FAR * GENERAL_FAR;
     general_hi misses = on_a.misses | on_b.misses | ~__builtin_convertvector(seen, general_hi);
     general_hi kind = (misses >> 31) + ((misses | on_a.cuts | on_b.cuts | whole) >> 31);
-    general_hu index = (general_hu)(on_b.cell - box->row) * (uint32_t)box->stride + (general_hu)(on_a.cell + 1) + (uint32_t)(GENERAL_MIDDLE * box->pitch);
-    general_hu step = (general_hu)on_b.step * (uint32_t)box->stride + (general_hu)on_a.step + (uint32_t)box->pitch;
+    general_hu column_step = (general_hu)on_a.step, row_step = (general_hu)on_b.step, index_step = row_step * stride + column_step + pitch;
+    general_hu cell_a = (general_hu)on_a.cell + 1 - GENERAL_BITS, cell_b = (general_hu)on_b.cell - (uint32_t)box->row - GENERAL_BITS;
+    general_hu index = cell_b * stride + cell_a + GENERAL_MIDDLE * pitch;
     memcpy(rays->kind + i, &kind, sizeof kind);
+    memcpy(rays->column + i, &cell_a, sizeof cell_a);
+    memcpy(rays->row + i, &cell_b, sizeof cell_b);
     memcpy(rays->index + i, &index, sizeof index);
-    memcpy(rays->step + i, &step, sizeof step);
-    memcpy(rays->column + i, &on_a.cell, sizeof on_a.cell);
-    memcpy(rays->row + i, &on_b.cell, sizeof on_b.cell);
-    memcpy(rays->column_step + i, &on_a.step, sizeof on_a.step);
-    memcpy(rays->row_step + i, &on_b.step, sizeof on_b.step);
+    memcpy(rays->column_step + i, &column_step, sizeof column_step);
+    memcpy(rays->row_step + i, &row_step, sizeof row_step);
+    memcpy(rays->index_step + i, &index_step, sizeof index_step);
     memcpy(rays->a + i, &on_a.offset, sizeof on_a.offset);
     memcpy(rays->b + i, &on_b.offset, sizeof on_b.offset);
     memcpy(rays->slope_a + i, &on_a.slope, sizeof on_a.slope);
@@ -201,6 +211,11 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
     general_hf world_a = __builtin_convertvector(slope_a, general_hf) * v_a, world_b = __builtin_convertvector(slope_b, general_hf) * v_b;
     general_hf square = v_m * v_m + world_a * world_a + world_b * world_b;
     memcpy(squared + i, &square, sizeof square);
+    p_a -= 0.5, p_b -= 0.5;
+    memcpy(rays->exact_a + i, &p_a, sizeof p_a);
+    memcpy(rays->exact_b + i, &p_b, sizeof p_b);
+    memcpy(rays->exact_slope_a + i, &slope_a, sizeof slope_a);
+    memcpy(rays->exact_slope_b + i, &slope_b, sizeof slope_b);
   }
   for (int i = 0; i < count; i++) rays->scale[i] = sqrtf(squared[i]) * share;
 }

@@ -8,17 +8,18 @@
 // Lanes are worked off in blocks. The workspace holds one block of
 //   the volume       forward: [margin + y + margin][margin + x + margin][lane], zero in the margin; back: [tile][y][x][lane]
 //   the projections  forward: [group][column chunk][view][column][lane]; back: [view][padding + column + padding][lane]
-// and the sums of squares of every forward task. Views are sorted by slope into groups (stack_tables.h) and supersampled columns are
-// one wider footprint, so they cost no memory. Weights are computed in float64 from the same numbers both ways and rounded once: back is
-// the transpose of forward to float32 rounding.
+// and the sums of squares of every forward task. Views are sorted by slope into groups (stack_tables.h), and supersampled columns are
+// one wider footprint, so they cost no memory. Positions are float64 down to a run or patch and 8.24 fixed point inside, from the same
+// numbers both ways: back is the transpose of forward to float32 rounding. A task's data stays in the second-level cache and a run's or
+// patch's in the first: 16 planes x (4 + a few) voxels and 16 views x a few columns of 256 bytes each.
 #include "stack_kernel.h"
 #include "stack_pack.h"
 
-#define STACK_CHUNK STACK_SPAN            // columns of a forward task
+#define STACK_CHUNK STACK_SPAN // columns of a forward task
 #define STACK_CHUNK_ROW STACK_SPREAD(STACK_CHUNK)
-#define STACK_TILE_WIDTH STACK_SPAN       // voxels of a back task
-#define STACK_TILE_HEIGHT 32              // at most: large tiles read fewer columns for each voxel
-#define STACK_ENOUGH_TASKS 64             // ... but every thread should have some
+#define STACK_TILE_WIDTH STACK_SPAN // voxels of a back task
+#define STACK_TILE_HEIGHT 32        // at most: large tiles read fewer columns for each voxel
+#define STACK_ENOUGH_TASKS 64       // ... but every thread should have some
 
 static void release(rs_plan *plan) {
   stack_tables *tables = plan->tables;
@@ -52,7 +53,8 @@ static int32_t prepare(rs_plan *plan) {
   tables->tile_height = STACK_TILE_HEIGHT;
   while (tables->tile_height > STACK_PATCH && back_tasks(tables, geometry) < STACK_ENOUGH_TASKS) tables->tile_height /= 2;
   int64_t tasks = forward_tasks(tables, geometry);
-  int64_t bordered = (geometry->shape[RS_Y] + 2 * tables->margin) * tables->volume_row, tiled = back_tasks(tables, geometry) * tables->tile_height * STACK_TILE_WIDTH;
+  int64_t bordered = (geometry->shape[RS_Y] + 2 * tables->margin) * tables->volume_row;
+  int64_t tiled = back_tasks(tables, geometry) * tables->tile_height * STACK_TILE_WIDTH;
   int64_t chunked = tasks * STACK_RUN * STACK_CHUNK_ROW, padded = geometry->views * tables->view_row;
   tables->volume_floats = (bordered > tiled ? bordered : tiled) * tables->block;
   tables->projection_floats = (chunked > padded ? chunked : padded) * tables->block;
@@ -142,7 +144,8 @@ static void project(void *context, int64_t task, int worker) {
                    (int64_t)group->view[v] * geometry->columns + work.from, squares);
 }
 
-static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
+static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch,
+                       double *norm) {
   const rs_geometry *geometry = &plan->geometry;
   stack_block block = make_block(plan, output, volume);
   const stack_tables *tables = block.tables;
@@ -193,7 +196,9 @@ static void back_project(void *context, int64_t task, int worker) {
   const stack_tables *tables = block->tables;
   const rs_geometry *geometry = block->geometry;
   int64_t across = stack_parts(geometry->shape[RS_X], STACK_TILE_WIDTH), lanes = block->vectors * RS_LANES;
-  stack_back_work work = {.supersampling = geometry->supersampling, .vectors = block->vectors, .columns = geometry->columns, .padding = tables->padding};
+  stack_back_work work = {.supersampling = geometry->supersampling, .vectors = block->vectors};
+  work.columns = geometry->columns;
+  work.padding = tables->padding;
   work.view_step = tables->view_row * lanes;
   work.y = (int32_t)(task / across * tables->tile_height);
   work.x = (int32_t)(task % across * STACK_TILE_WIDTH);

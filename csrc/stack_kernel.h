@@ -4,18 +4,16 @@
 
 #define STACK_INLINE static inline __attribute__((always_inline))
 
-#ifndef STACK_STRETCH
 #define STACK_STRETCH 4 // forward: voxels across; rays that cross the middle of a run of planes there are worked off together
-#endif
-#define STACK_STAGE 8 // runs whose samples are computed ahead: their latency hides behind one another
+#define STACK_STAGE 8   // forward: runs whose samples are computed ahead, so that their latencies hide behind one another
 
 // One output value per lane that grows by what its samples `first` ... `last` - 1 see.
 typedef struct {
   float *sum;
   const float *base;
   int32_t first, last;
-  int32_t offset[STACK_RUN];           // floats from the base to the first neighbour
-  float weight[STACK_TAPS][STACK_RUN]; // of the neighbours, which are `step` floats apart
+  int32_t offset[STACK_RUN];           // floats from the base to the sample's first neighbour
+  float weight[STACK_TAPS][STACK_RUN]; // of its neighbours, which are `step` floats apart
 } stack_run;
 
 STACK_INLINE void stack_gather(const int vectors, const int taps, const stack_run *run, int runs, int64_t step) {
@@ -41,12 +39,14 @@ STACK_INLINE void stack_gather(const int vectors, const int taps, const stack_ru
 
 // Real functions, so that nothing else competes for the registers of the inner loop.
 typedef void (*stack_gather_function)(const stack_run *run, int runs, int taps, int64_t step);
-#define STACK_GATHER(vectors) \
+#define STACK_GATHER(vectors)                                                                        \
   static void stack_gather_pairs_##vectors(const stack_run *run, int runs, int taps, int64_t step) { \
-    (void)taps; \
-    stack_gather(vectors, 2, run, runs, step); \
-  } \
-  static void stack_gather_any_##vectors(const stack_run *run, int runs, int taps, int64_t step) { stack_gather(vectors, taps, run, runs, step); }
+    (void)taps;                                                                                      \
+    stack_gather(vectors, 2, run, runs, step);                                                       \
+  }                                                                                                  \
+  static void stack_gather_any_##vectors(const stack_run *run, int runs, int taps, int64_t step) {   \
+    stack_gather(vectors, taps, run, runs, step);                                                    \
+  }
 STACK_GATHER(1)
 STACK_GATHER(2)
 STACK_GATHER(3)
@@ -66,11 +66,18 @@ static inline int32_t stack_ceiling(double x, int32_t low, int32_t high) {
   return whole + (x > whole);
 }
 
-STACK_INLINE rs_vi stack_load_integers(const int32_t *from) {
+STACK_INLINE rs_vi stack_splat(int32_t x) { return x - (rs_vi){0}; }
+STACK_INLINE rs_vi stack_count(void) { // 0, 1 ...
+  rs_vi count;
+  for (int k = 0; k < RS_LANES; k++) count[k] = k;
+  return count;
+}
+STACK_INLINE rs_vi stack_load(const int32_t *from) {
   rs_vi v;
   memcpy(&v, from, sizeof v);
   return v;
 }
+STACK_INLINE rs_vi stack_select(rs_vi mask, rs_vi a, rs_vi b) { return (a & mask) | (b & ~mask); }
 STACK_INLINE rs_vf stack_fraction(rs_vi position) {
   return __builtin_convertvector(position & ((1 << STACK_BITS) - 1), rs_vf) * (float)(1 / STACK_ONE);
 }
@@ -103,13 +110,12 @@ static inline int stack_clip(const stack_forward_work *work, double position, do
 // Neighbours and weights on the planes of a run whose first plane the column crosses at `position`.
 static inline void stack_forward_samples(const stack_forward_work *work, int view, double position, int32_t plane, stack_run *run) {
   const stack_group *group = work->group;
-  int64_t fixed = (int64_t)((position + STACK_MOST) * STACK_ONE + 0.5), reference = (fixed >> STACK_BITS) - STACK_MOST;
+  int64_t fixed = (int64_t)((position + STACK_FAR) * STACK_ONE + 0.5), reference = (fixed >> STACK_BITS) - STACK_FAR;
   run->base = work->volume + plane * work->main_step + reference * work->cross_step;
-  rs_vi count, from = (int32_t)(fixed & ((1 << STACK_BITS) - 1)) - (rs_vi){0};
-  for (int k = 0; k < RS_LANES; k++) count[k] = k;
+  rs_vi from = stack_splat((int32_t)(fixed & ((1 << STACK_BITS) - 1)));
   for (int n = 0; n < STACK_RUN; n += RS_LANES) {
-    rs_vi at = from + stack_load_integers(group->planes[view] + n);
-    rs_vi offset = (at >> STACK_BITS) * (int32_t)work->cross_step + (count + n) * (int32_t)work->main_step;
+    rs_vi at = from + stack_load(group->planes[view] + n);
+    rs_vi offset = (at >> STACK_BITS) * (int32_t)work->cross_step + (stack_count() + n) * (int32_t)work->main_step;
     memcpy(run->offset + n, &offset, sizeof offset);
     rs_vf rest = stack_fraction(at);
     if (group->forward_taps == 2 && work->supersampling == 1) {
@@ -143,7 +149,8 @@ static void stack_forward_planes(const stack_forward_work *work, int32_t plane) 
   }
   // A ray moves across by at most the number of planes.
   int32_t outside = STACK_RUN / 2 + group->forward_taps;
-  int32_t edge = stack_ceiling(low - 1, -outside, work->cross_count + outside), end = stack_ceiling(high, -outside, work->cross_count + outside);
+  int32_t edge = stack_ceiling(low - 1, -outside, work->cross_count + outside);
+  int32_t end = stack_ceiling(high, -outside, work->cross_count + outside);
   int32_t bound[STACK_RUN]; // the column from which each view goes on
   for (int v = 0; v < group->views; v++) bound[v] = stack_ceiling((edge - middle[v]) / group->column[v], work->from, work->to);
   stack_run run[STACK_STAGE];
@@ -192,31 +199,27 @@ typedef struct {
 
 static inline void stack_back_patch(const stack_back_work *work, int32_t y, int32_t x, stack_patch *patch) {
   const stack_group *group = work->group;
-  // Farther away than this the whole patch is off the detector.
-  double far = STACK_MOST - 1;
+  double far = STACK_FAR - 1;
   for (int n = 0; n < STACK_RUN; n++) {
     double c = group->origin[n] + group->along_y[n] * y + group->along_x[n] * x;
     c = c > -far ? c : -far;
     c = c < work->columns + far ? c : work->columns + far;
-    int64_t fixed = (int64_t)((c + STACK_MOST) * STACK_ONE + 0.5);
-    patch->reference[n] = (int32_t)(fixed >> STACK_BITS) - STACK_MOST;
+    int64_t fixed = (int64_t)((c + STACK_FAR) * STACK_ONE + 0.5);
+    patch->reference[n] = (int32_t)(fixed >> STACK_BITS) - STACK_FAR;
     patch->corner[n] = (int32_t)(fixed & ((1 << STACK_BITS) - 1));
   }
 }
 
+// The views' first columns that see voxel (y, x) of a patch, and their weights.
 static inline void stack_back_samples(const stack_back_work *work, int32_t lanes, const stack_patch *patch, int y, int x, stack_run *run) {
   const stack_group *group = work->group;
-  int32_t view_step = (int32_t)work->view_step;
-  rs_vi count, low = -work->padding - (rs_vi){0}, high = work->columns - (rs_vi){0};
-  for (int k = 0; k < RS_LANES; k++) count[k] = k;
+  rs_vi low = stack_splat(-work->padding), high = stack_splat(work->columns);
   for (int n = 0; n < STACK_RUN; n += RS_LANES) {
-    rs_vi at = stack_load_integers(patch->corner + n) + stack_load_integers(group->steps_y[y] + n) + stack_load_integers(group->steps_x[x] + n);
-    rs_vi column = (at >> STACK_BITS) + stack_load_integers(patch->reference + n);
-    rs_vi inside = column > low;
-    column = (column & inside) | (low & ~inside);
-    inside = column < high;
-    column = (column & inside) | (high & ~inside);
-    rs_vi offset = (column + work->padding) * lanes + (count + n) * view_step;
+    rs_vi at = stack_load(patch->corner + n) + stack_load(group->steps_y[y] + n) + stack_load(group->steps_x[x] + n);
+    rs_vi column = (at >> STACK_BITS) + stack_load(patch->reference + n);
+    column = stack_select(column > low, column, low);
+    column = stack_select(column < high, column, high); // off the detector are zeros, whatever the weights
+    rs_vi offset = (column + work->padding) * lanes + (stack_count() + n) * (int32_t)work->view_step;
     memcpy(run->offset + n, &offset, sizeof offset);
     rs_vf pitch = rs_load(group->pitch + n), rest = stack_fraction(at);
     if (group->back_taps == 2 && work->supersampling == 1) {
@@ -226,8 +229,10 @@ static inline void stack_back_samples(const stack_back_work *work, int32_t lanes
     }
     for (int tap = 0; tap < group->back_taps; tap++) {
       rs_vf weight = {0};
-      for (int q = 0; q < work->supersampling; q++)
-        weight += stack_hat(pitch * ((float)(tap * work->supersampling + q) - (float)work->supersampling * rest) + rs_load(group->shift + n));
+      for (int q = 0; q < work->supersampling; q++) {
+        rs_vf columns = (float)(tap * work->supersampling + q) - (float)work->supersampling * rest;
+        weight += stack_hat(pitch * columns + rs_load(group->shift + n));
+      }
       rs_store(run->weight[tap] + n, weight);
     }
   }

@@ -47,8 +47,9 @@ static int stack_reads(const stack_source *source) {
   return 0;
 }
 
-// Writes target[i * stride + lane] = scale * (lane's sum of input[... + offset + i]) for i in [0, count) and RS_LANES lanes.
-static void stack_pack(const stack_source *source, int32_t lane, int64_t offset, int32_t count, float scale, float *target, int64_t stride) {
+// Writes target[i stride + k] = scale * (what lane + k reads at offset + i) for i in [0, count) and k in [0, RS_LANES).
+static void stack_pack(const stack_source *source, int32_t lane, int64_t offset, int32_t count, float scale, float *target,
+                       int64_t stride) {
   const stack_matrix *matrix = source->matrix;
   const float *item[RS_LANES];
   int64_t begin[RS_LANES], end[RS_LANES];
@@ -84,19 +85,23 @@ typedef struct {
   int32_t lanes, units;
 } stack_target;
 
-// Finishes up to STACK_SPAN neighbours of RS_LANES lanes: value i of a lane is scale * from[i * stride + lane] and belongs at `offset` + i.
-// squares: NULL or a sum per lane.
-static void stack_unpack(const stack_target *target, int32_t lane, const float *from, int64_t stride, int32_t count, float scale, int64_t offset,
-                         double *squares) {
+// Finishes up to STACK_SPAN neighbours of RS_LANES lanes: value i of lane + k is scale * from[i stride + k] and belongs at `offset` + i of
+// its unit. squares: NULL or a sum per lane.
+static void stack_unpack(const stack_target *target, int32_t lane, const float *from, int64_t stride, int32_t count, float scale,
+                         int64_t offset, double *squares) {
   float line[RS_LANES][STACK_SPAN];
-  int64_t shift[RS_LANES], index[RS_LANES], item = (target->first + lane) / target->units, unit = (target->first + lane) % target->units;
+  int64_t shift[RS_LANES], index[RS_LANES];
+  int64_t item = (target->first + lane) / target->units, unit = (target->first + lane) % target->units;
   for (int k = 0; k < RS_LANES; k++) {
     shift[k] = item * target->item_size;
     index[k] = unit * target->unit_step + offset;
     if (++unit == target->units) unit = 0, item++;
     // The lanes' lines are far apart: ask for them all before the first is written.
-    if (lane + k < target->lanes)
-      for (int32_t i = 0; i < count; i += 16) __builtin_prefetch(target->output->target + shift[k] + index[k] + i, 1);
+    for (int32_t i = 0; i < count && lane + k < target->lanes; i += 16) {
+      __builtin_prefetch(target->output->target + shift[k] + index[k] + i, 1);
+      if (target->output->weights) __builtin_prefetch(target->output->weights + index[k] + i);
+      if (target->output->measured) __builtin_prefetch(target->output->measured + shift[k] + index[k] + i);
+    }
   }
   rs_vf factor = rs_splat(scale);
   for (int32_t i = 0; i < count; i += RS_LANES) {

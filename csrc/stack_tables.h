@@ -14,14 +14,14 @@
 #define STACK_VECTORS 4                        // most vectors of lanes in a block
 #define STACK_BLOCK (STACK_VECTORS * RS_LANES) // most lanes in a block
 
-// Positions inside a run or a patch are counted from a nearby voxel or column in units of 2^-24, as exact as a float32 weight.
-// The limits on the distance of columns, in voxels of the main axis' planes, keep them in an int32_t and bound the taps.
+// Positions inside a run or a patch are counted from a nearby voxel or column in units of 2^-24, which is as exact as a float32 weight.
+// Limits on the distance of columns, in voxels across the main axis, keep them in an int32_t and bound the taps.
 #define STACK_BITS 24
 #define STACK_ONE ((double)(1 << STACK_BITS))
-#define STACK_FINEST 0.1
+#define STACK_FINEST 0.125
 #define STACK_COARSEST 8.0
-#define STACK_TAPS 24
-#define STACK_MOST 256 // more than any run or patch lies off the voxels or columns that it sees
+#define STACK_TAPS 18
+#define STACK_FAR 256 // what is farther off the volume or the detector is so with its whole run or patch
 
 // Lengthens a row of voxels or columns to 4 mod 8 of them. The pieces of neighbouring rows that rays of any slope up to 1 need together
 // then spread over a first-level cache whose ways are 4 KiB; at a multiple of 16 they would all compete for the same lines.
@@ -196,7 +196,8 @@ static int32_t stack_allocate_matrix(stack_matrix *matrix, int64_t rows, int64_t
   matrix->begin = calloc((size_t)rows + 2, sizeof *matrix->begin);
   matrix->index = malloc((size_t)terms * sizeof *matrix->index);
   matrix->weight = malloc((size_t)terms * sizeof *matrix->weight);
-  return matrix->begin && matrix->index && matrix->weight ? RS_OK : rs_fail(RS_EMEMORY, "no host memory for %lld row weights", (long long)terms);
+  if (matrix->begin && matrix->index && matrix->weight) return RS_OK;
+  return rs_fail(RS_EMEMORY, "no host memory for %lld row weights", (long long)terms);
 }
 
 static int32_t stack_make_matrices(stack_tables *tables, const rs_geometry *geometry) {

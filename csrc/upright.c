@@ -15,10 +15,10 @@
 // and kept as an integer and a float32 part below one: the weights of both directions agree to float32 rounding.
 #include "upright_pack.h"
 
-#define UPRIGHT_COLUMNS 16 // columns of a forward task
-#define UPRIGHT_VIEWS 16   // views of a forward task
-#define UPRIGHT_TILE 16    // voxels of a back task along y and x
-#define UPRIGHT_PHASE 64   // virtual views of a back phase
+#define UPRIGHT_COLUMNS 16           // columns of a forward task
+#define UPRIGHT_VIEWS 16             // views of a forward task
+#define UPRIGHT_TILE 16              // voxels of a back task along y and x
+#define UPRIGHT_PHASE 64             // virtual views of a back phase
 #define UPRIGHT_FRONT (3 * RS_LANES) // the first zeros, aligned
 
 _Static_assert(UPRIGHT_TILE <= UPRIGHT_RUN, "a tile has at most the planes of a run");
@@ -41,9 +41,11 @@ static int64_t back_tasks(const rs_geometry *geometry) {
          upright_parts(geometry->shape[RS_X], UPRIGHT_TILE);
 }
 
-#define UPRIGHT_TILE_FLOATS (UPRIGHT_TILE * UPRIGHT_TILE * UPRIGHT_SPAN)
+// Rows of a tile lie an odd number of vectors apart, so that its planes do not compete for the same cache lines.
+#define UPRIGHT_TILE_ROW (UPRIGHT_TILE * UPRIGHT_SPAN + RS_LANES)
+#define UPRIGHT_TILE_FLOATS (UPRIGHT_TILE * UPRIGHT_TILE_ROW)
 
-// An odd number of vectors, so that neighbours on different planes do not compete for the same cache lines.
+// The same for packed data.
 static int64_t odd_vectors(int64_t floats) { return (upright_parts(floats, RS_LANES) | 1) * RS_LANES; }
 
 static int64_t virtual_views(const upright_tables *tables, const rs_geometry *geometry) {
@@ -135,8 +137,8 @@ static upright_way way_of(const upright_bundle *bundle, const upright_detector *
   if (fmin(line->pitch + line->pitch_step * way.first, line->pitch + line->pitch_step * way.last) >= 0) {
     int32_t end = bundle->j + bundle->rows;
     upright_clip(line->z + line->pitch * end, line->z_step + line->pitch_step * end, -1, INFINITY, &way.first, &way.last);
-    upright_clip(line->z + line->pitch * bundle->j, line->z_step + line->pitch_step * bundle->j, -INFINITY, geometry->shape[RS_Z], &way.first,
-                 &way.last);
+    upright_clip(line->z + line->pitch * bundle->j, line->z_step + line->pitch_step * bundle->j, -INFINITY, geometry->shape[RS_Z],
+                 &way.first, &way.last);
   }
   return way;
 }
@@ -159,7 +161,7 @@ static void project_run(const upright_bundle *bundle, const rs_view *view, const
   int dense = fmax(fabs(a), fabs(b)) < UPRIGHT_DENSE;
   int64_t ahead = rising ? 2 * cross_step : -cross_step; // the voxel column that the next detector column is likely to need
   sums += low * RS_LANES;
-#define UPRIGHT_CASE(vectors, dense)                                                                                                      \
+#define UPRIGHT_CASE(vectors, dense) \
   case 2 * vectors + dense: upright_gather(vectors, dense, low, &samples, first, last, volume, plane_step, cross_step, ahead, sums); break;
   switch (2 * vectors + dense) {
     UPRIGHT_CASE(1, 0)
@@ -241,7 +243,8 @@ static void project(void *context, int64_t task, int worker) {
   item->squares[task] = squares;
 }
 
-static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
+static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch,
+                       double *norm) {
   const rs_geometry *geometry = &plan->geometry;
   const upright_tables *tables = plan->tables;
   int64_t tasks = forward_tasks(tables, geometry), size = (int64_t)geometry->rows * geometry->views * geometry->columns;
@@ -298,7 +301,8 @@ static void tile_columns(const upright_tile *tile, const upright_detector *detec
     double main = m == RS_Y ? y : x, cross = m == RS_Y ? x : y, depth, i;
     if (geometry->beam == RS_CONE) {
       // source + t (corner + i u - source) = (main, cross)
-      double a = main - view->origin[m], b = cross - view->origin[c], e = view->corner[m] - view->origin[m], f = view->corner[c] - view->origin[c];
+      double a = main - view->origin[m], b = cross - view->origin[c], e = view->corner[m] - view->origin[m],
+             f = view->corner[c] - view->origin[c];
       depth = (a * view->u[c] - b * view->u[m]) / (e * view->u[c] - f * view->u[m]);
       i = (b * e - a * f) / (a * view->u[c] - b * view->u[m]);
     } else {
@@ -319,7 +323,8 @@ static void tile_columns(const upright_tile *tile, const upright_detector *detec
 }
 
 // Adds one detector column.
-static void spread_line(const upright_tile *tile, const rs_view *view, const upright_planes *planes, const upright_line *line, const float *rows) {
+static void spread_line(const upright_tile *tile, const rs_view *view, const upright_planes *planes, const upright_line *line,
+                        const float *rows) {
   const int y_main = view->main == RS_Y;
   int32_t plane = y_main ? tile->y : tile->x, height = y_main ? tile->height : tile->width;
   int32_t low = y_main ? tile->x : tile->y, high = low + (y_main ? tile->width : tile->height);
@@ -327,10 +332,11 @@ static void spread_line(const upright_tile *tile, const rs_view *view, const upr
   upright_clip(line->cross, line->cross_step, low - 1, high, &first, &last);
   if (first >= last) return;
   upright_samples samples;
-  int inside = upright_back_places(tile->item->geometry, view, line, planes, plane, tile->z, comb_rows, &samples) & upright_mask(tile->depth);
+  int inside =
+      upright_back_places(tile->item->geometry, view, line, planes, plane, tile->z, comb_rows, &samples) & upright_mask(tile->depth);
   upright_cross(line, plane, low - 1, high, &samples);
   int begin = inside ? __builtin_ctz((unsigned)inside) : 0, end = inside ? 32 - __builtin_clz((unsigned)inside) : 0;
-  const int64_t row = UPRIGHT_TILE * UPRIGHT_SPAN, plane_step = y_main ? row : UPRIGHT_SPAN, cross_step = y_main ? UPRIGHT_SPAN : row;
+  const int64_t plane_step = y_main ? UPRIGHT_TILE_ROW : UPRIGHT_SPAN, cross_step = y_main ? UPRIGHT_SPAN : UPRIGHT_TILE_ROW;
   for (int n = first - plane; n < last - plane; n++) {
     // A neighbour outside the tile has weight 0 here.
     int32_t a = samples.cell[n] - low, b = a + 1;
@@ -351,7 +357,7 @@ static void unpack_tile(const upright_tile *tile) {
   for (int32_t y = 0; y < tile->height; y++)
     for (int32_t z = 0; z < tile->depth; z += RS_LANES) {
       float lines[RS_LANES][UPRIGHT_SIDE];
-      upright_unpack(tile->sums + y * UPRIGHT_TILE * UPRIGHT_SPAN + z, UPRIGHT_SPAN, lines);
+      upright_unpack(tile->sums + y * UPRIGHT_TILE_ROW + z, UPRIGHT_SPAN, lines);
       for (int k = 0; k < RS_LANES && z + k < tile->depth; k++) {
         int64_t index = ((int64_t)(tile->z + z + k) * n[RS_Y] + tile->y + y) * n[RS_X] + tile->x;
         rs_output_row(tile->item->output, (size_t)index, lines[k], tile->width);
@@ -389,8 +395,10 @@ static void back_project(void *context, int64_t task, int worker) {
   float *kept = item->tiles + task * UPRIGHT_TILE_FLOATS;
   if (item->from > 0)
     for (int k = 0; k < UPRIGHT_TILE_FLOATS; k++) sums[k] += kept[k];
-  if (item->to < virtual_views(tables, geometry)) memcpy(kept, sums, sizeof sums);
-  else unpack_tile(&tile);
+  if (item->to < virtual_views(tables, geometry))
+    memcpy(kept, sums, sizeof sums);
+  else
+    unpack_tile(&tile);
 }
 
 static int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {

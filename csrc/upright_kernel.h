@@ -2,16 +2,16 @@
 #pragma once
 #include "upright_lines.h"
 
-#define UPRIGHT_RUN 16                              // planes that are worked off together
-#define UPRIGHT_VECTORS 4                           // vectors of rows or slices that are worked off together
+#define UPRIGHT_RUN 16    // planes that are worked off together
+#define UPRIGHT_VECTORS 4 // vectors of rows or slices that are worked off together
 #define UPRIGHT_SPAN (UPRIGHT_VECTORS * RS_LANES)
-#define UPRIGHT_ZEROS (2 * RS_LANES + 2)            // before and behind every packed column: what a vector may read outside
+#define UPRIGHT_ZEROS (2 * RS_LANES + 2) // before and behind every packed column: what a vector may read outside
 
 // Where one line meets UPRIGHT_RUN planes. Vector v reads 2 RS_LANES neighbours from `base` on, and lane k of it looks at place
 // start + step k among them.
 typedef struct {
-  int32_t cell[UPRIGHT_RUN];                        // the nearer voxel across; the other one is the next
-  float near[UPRIGHT_RUN], far[UPRIGHT_RUN];        // weights of both
+  int32_t cell[UPRIGHT_RUN];                 // the nearer voxel across; the other one is the next
+  float near[UPRIGHT_RUN], far[UPRIGHT_RUN]; // weights of both
   float step[UPRIGHT_RUN], pitch[UPRIGHT_RUN];
   int32_t base[UPRIGHT_VECTORS][UPRIGHT_RUN];
   float start[UPRIGHT_VECTORS][UPRIGHT_RUN];
@@ -103,8 +103,8 @@ UPRIGHT_TABLE int upright_forward_places(const upright_line *line, int32_t plane
 
 // Adds to sums the samples of vector first + k over planes [from, to); `volume` is cell 0 of plane 0 of the run. Dense rows reach no
 // further than the first RS_LANES slices.
-UPRIGHT_INLINE void upright_gather(const int vectors, const int dense, int first, const upright_samples *samples, int from, int to, const float *volume,
-                                   int64_t plane_step, int64_t cross_step, int64_t ahead, float *sums) {
+UPRIGHT_INLINE void upright_gather(const int vectors, const int dense, int first, const upright_samples *samples, int from, int to,
+                                   const float *volume, int64_t plane_step, int64_t cross_step, int64_t ahead, float *sums) {
   rs_vf count = upright_count(), total[UPRIGHT_VECTORS];
   for (int k = 0; k < vectors; k++) total[k] = (rs_vf){0};
   for (int n = from; n < to; n++) {
@@ -151,8 +151,8 @@ static upright_planes upright_planes_of(const rs_geometry *geometry, const rs_vi
 
 // Slices from z on: the first row that each of them sees. Row j is nearer than one voxel to slice z where j > row at height z - 1. The
 // places are those of the middle lane, and RS_LANES further than `base` says: float32 is finest around zero.
-UPRIGHT_TABLE int upright_back_places(const rs_geometry *geometry, const rs_view *view, const upright_line *line, const upright_planes *planes,
-                                      int32_t plane, int32_t z, int32_t rows, upright_samples *samples) {
+UPRIGHT_TABLE int upright_back_places(const rs_geometry *geometry, const rs_view *view, const upright_line *line,
+                                      const upright_planes *planes, int32_t plane, int32_t z, int32_t rows, upright_samples *samples) {
   // Cone: z = source + (z_step + pitch_step j) depth. Parallel: z = line z + z_step s + pitch j.
   const int cone = geometry->beam == RS_CONE;
   double inverse = 1 / (cone ? line->pitch_step : line->pitch), a = (z - 1 - (cone ? view->origin[RS_Z] : line->z)) * inverse;
@@ -166,8 +166,8 @@ UPRIGHT_TABLE int upright_back_places(const rs_geometry *geometry, const rs_view
   return upright_places(first, next, RS_LANES - UPRIGHT_ZEROS, rows + RS_LANES, samples);
 }
 
-// sum[k] = for every slice of vector first + k the rows of one column on plane n, weighted with 1 - |distance|.
-UPRIGHT_INLINE void upright_rows(const int taps, int n, int v, const upright_samples *samples, const float *rows, rs_vf ramp, rs_vf *sum) {
+// For every slice of vector v the rows of one column that it sees on plane n, weighted with 1 - |distance|.
+UPRIGHT_INLINE rs_vf upright_rows(const int taps, int n, int v, const upright_samples *samples, const float *rows, rs_vf ramp) {
   const float *from = rows + samples->base[v][n] - RS_LANES;
   rs_vf pitch = rs_splat(samples->pitch[n]), place = rs_splat(samples->start[v][n]) + ramp;
   // Adding 1.5 * 2^23 rounds to the nearest integer, whose last bits are then those of the float: the place among low and high.
@@ -179,21 +179,17 @@ UPRIGHT_INLINE void upright_rows(const int taps, int n, int v, const upright_sam
   rs_vf first = 0.5f * pitch - pitch * (place - (shifted - shift));
   rs_vf here = rs_pick(low, high, row), next = rs_pick(low, high, row + 1);
   if (taps == 2) {
-    rs_vf beyond = 1 - 0.5f * pitch - 0.5f * first; // half of a weight that may be negative
-    *sum = (1 - upright_size(1 - first)) * here + (beyond + upright_size(beyond)) * next;
-    return;
+    rs_vf beyond = 1 - 0.5f * pitch - 0.5f * first; // half of a weight that may be negative: x + |x| is twice x, or zero
+    return (1 - upright_size(1 - first)) * here + (beyond + upright_size(beyond)) * next;
   }
   rs_vf beyond = 1 - pitch - 0.5f * first, total = first * here + (1 - upright_size(1 - pitch - first)) * next;
   beyond += upright_size(beyond);
-  if (taps == 3) {
-    *sum = total + beyond * rs_pick(low, high, row + 2);
-    return;
-  }
+  if (taps == 3) return total + beyond * rs_pick(low, high, row + 2);
   // Four rows reach past 2 RS_LANES of them.
   rs_vf last = 1 - 1.5f * pitch - 0.5f * first;
   low = rs_load(from + 2);
   high = rs_load(from + 2 + RS_LANES);
-  *sum = total + beyond * rs_pick(low, high, row) + (last + upright_size(last)) * rs_pick(low, high, row + 1);
+  return total + beyond * rs_pick(low, high, row) + (last + upright_size(last)) * rs_pick(low, high, row + 1);
 }
 
 UPRIGHT_INLINE void upright_spread(const int taps, int n, int first, int last, const upright_samples *samples, const float *rows, float *a,
@@ -201,8 +197,7 @@ UPRIGHT_INLINE void upright_spread(const int taps, int n, int first, int last, c
   rs_vf near = rs_splat(samples->near[n]), far = rs_splat(samples->far[n]);
   rs_vf ramp = rs_splat(samples->step[n]) * (upright_count() - RS_LANES / 2) - 0.5f;
   for (int v = first; v < last; v++) {
-    rs_vf sum;
-    upright_rows(taps, n, v, samples, rows, ramp, &sum);
+    rs_vf sum = upright_rows(taps, n, v, samples, rows, ramp);
     rs_store(a + v * RS_LANES, rs_load(a + v * RS_LANES) + near * sum);
     rs_store(b + v * RS_LANES, rs_load(b + v * RS_LANES) + far * sum);
   }

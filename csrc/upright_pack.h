@@ -5,11 +5,13 @@
 #define UPRIGHT_STRETCH 64 // detector columns that are packed together: enough of a public row to be read at full speed
 
 // One row of voxels along x: target[x column_floats + z], with zeros behind z.
-static void upright_pack_row(const float *source, int64_t slice_floats, int32_t slices, int32_t columns, float *target, int64_t column_floats) {
+static void upright_pack_row(const float *source, int64_t slice_floats, int32_t slices, int32_t columns, float *target,
+                             int64_t column_floats) {
   for (int32_t z = 0; z < column_floats; z += RS_LANES)
     for (int32_t x = 0; x < columns; x += RS_LANES) {
       rs_vf row[RS_LANES];
-      for (int k = 0; k < RS_LANES; k++) row[k] = z + k < slices ? rs_load_some(source + (z + k) * slice_floats + x, columns - x) : (rs_vf){0};
+      for (int k = 0; k < RS_LANES; k++)
+        row[k] = z + k < slices ? rs_load_some(source + (z + k) * slice_floats + x, columns - x) : (rs_vf){0};
       rs_transpose(row);
       for (int k = 0; k < RS_LANES; k++)
         if (x + k < columns) rs_store(target + (x + k) * column_floats + z, row[k]);
@@ -17,7 +19,8 @@ static void upright_pack_row(const float *source, int64_t slice_floats, int32_t 
 }
 
 // One virtual view: target[column pixel_floats + row], with zeros behind the rows, every value times the length of its ray.
-static void upright_pack_view(const rs_geometry *geometry, const upright_tables *tables, const upright_name *name, const float *source, float *target) {
+static void upright_pack_view(const rs_geometry *geometry, const upright_tables *tables, const upright_name *name, const float *source,
+                              float *target) {
   upright_detector detector = upright_detector_of(geometry, tables, name);
   const float scale = 1.0f / (float)tables->parts;
   for (int32_t from = 0; from < geometry->columns; from += UPRIGHT_STRETCH) {
@@ -35,7 +38,8 @@ static void upright_pack_view(const rs_geometry *geometry, const upright_tables 
         for (int k = 0; k < RS_LANES; k++) row[k] = row_of[k] ? rs_load_some(row_of[k] + i, columns - i) : (rs_vf){0};
         rs_transpose(row);
         for (int k = 0; k < RS_LANES && i + k < columns; k++)
-          rs_store(target + (from + i + k) * tables->pixel_floats + j, upright_lengths(geometry, detector.view, &line[i + k], j, scale) * row[k]);
+          rs_store(target + (from + i + k) * tables->pixel_floats + j,
+                   upright_lengths(geometry, detector.view, &line[i + k], j, scale) * row[k]);
       }
     }
   }

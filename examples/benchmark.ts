@@ -87,16 +87,14 @@ async function* rows(work: Work, on: ReturnType<typeof device>, seconds: number)
   });
   yield row("forward", await time(on, seconds, () => A(x, { out: projections })), 1);
   yield row("back", await time(on, seconds, () => A.T(y, { out: back })), 1);
-  // The difference of two runs leaves out weights and set-up.
+  // From the end of the first iteration on: weights and set-up are left out.
   const run = async (iterations: number) => {
-    const start = performance.now();
-    (await sirt(A, y, { iterations })).dispose();
-    return performance.now() - start;
+    const ends: number[] = [];
+    (await sirt(A, y, { iterations, onProgress: ({ elapsed }) => ends.push(elapsed * 1000) })).dispose();
+    return (ends.at(-1)! - ends[0]!) / (iterations - 1);
   };
-  await run(1);
-  const once = await run(1);
-  const more = Math.max(2, Math.min(50, Math.round((seconds * 1000) / once)));
-  yield row("sirt", ((await run(1 + more)) - once) / more, 2);
+  const roughly = await run(2);
+  yield row("sirt", await run(Math.max(3, Math.min(50, Math.round((seconds * 1000) / roughly)))), 2);
 }
 
 async function main(): Promise<void> {

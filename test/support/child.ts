@@ -35,12 +35,16 @@ export function runScript(runtime: Runtime, script: string, options: ScriptOptio
   const { args = [], environment = {}, permissions = ["--allow-all"] } = options;
   const flags = runtime === deno ? permissions : [];
   const variables = Object.entries({ ...process.env, ...environment }).filter(([, value]) => value !== undefined);
-  const { status, stdout, stderr } = spawnSync(runtime.command, [...runtime.script, ...flags, script, ...args], {
-    cwd: root,
-    env: Object.fromEntries(variables),
-    encoding: "utf8",
-  });
-  return { status, stdout, stderr };
+  const { status, signal, stdout, stderr } = spawnSync(
+    runtime.command,
+    [...runtime.script, ...flags, script, ...args],
+    {
+      cwd: root,
+      env: Object.fromEntries(variables),
+      encoding: "utf8",
+    },
+  );
+  return { status, stdout, stderr: signal ? `${stderr}ended by ${signal}` : stderr };
 }
 
 const compiler = process.env["CC"] || "cc";
