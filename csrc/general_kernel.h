@@ -11,20 +11,17 @@
 typedef uint32_t general_indexes __attribute__((vector_size(RS_LANES * 4)));
 
 #if RS_LANES == 16
-#define GENERAL_LANE \
-  { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 }
+#define GENERAL_LANES 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
 #elif RS_LANES == 8
-#define GENERAL_LANE \
-  { 0, 1, 2, 3, 4, 5, 6, 7 }
+#define GENERAL_LANES 0, 1, 2, 3, 4, 5, 6, 7
 #else
-#define GENERAL_LANE \
-  { 0, 1, 2, 3 }
+#define GENERAL_LANES 0, 1, 2, 3
 #endif
 
 // near[lane] = base[index[lane]], far[lane] = base[index[lane] + 1]
 GENERAL_INLINE void general_load_pairs(const float *base, general_indexes index, rs_vf *near, rs_vf *far) {
 #if defined(__AVX512F__) || defined(__AVX2__)
-  const rs_vi lane = GENERAL_LANE, even = 2 * lane, odd = even + 1;
+  const rs_vi lane = {GENERAL_LANES}, even = 2 * lane, odd = even + 1;
 #endif
 #if defined(__AVX512F__)
   // 64-bit gathers bring both neighbours with one load.
@@ -49,29 +46,33 @@ typedef struct {
   rs_vf near_a, far_a, near_b, far_b;
 } general_weights;
 
-// As many float64 and int64 lanes as rs_vf has float32 lanes.
-typedef double general_vx __attribute__((vector_size(RS_LANES * 8)));
-typedef int64_t general_lx __attribute__((vector_size(RS_LANES * 8)));
+// One axis in float64: the cells on the planes first ... first + RS_LANES - 1, and the weights.
+GENERAL_INLINE general_indexes general_exact(double position, double slope, int first, rs_vf *near, rs_vf *far) {
+  static const double way[GENERAL_PLANES] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7}; // from the middle plane
+  general_hf nears[2], fars[2];
+  general_hi cells[2];
+  for (int k = 0; k < 2; k++) {
+    general_vd at;
+    memcpy(&at, way + first + k * GENERAL_WIDE, sizeof at);
+    at = position + at * slope;
+    at -= general_round(at, &cells[k]);
+    nears[k] = __builtin_convertvector(0.5 - at, general_hf);
+    fars[k] = __builtin_convertvector(0.5 + at, general_hf);
+  }
+  *near = __builtin_shufflevector(nears[0], nears[1], GENERAL_LANES);
+  *far = __builtin_shufflevector(fars[0], fars[1], GENERAL_LANES);
+  return (general_indexes)__builtin_shufflevector(cells[0], cells[1], GENERAL_LANES);
+}
 
 // Index of the nearest neighbour, for the planes first ... first + RS_LANES - 1 of ray i. With `cuts` the lanes outside the box get a
 // place that belongs to no voxel, and positions are float64: a ray that only grazes the volume has nothing but small weights.
 GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int cuts,
                                               general_weights *weights) {
-  const rs_vi plane = (rs_vi)GENERAL_LANE + first, way = plane - GENERAL_MIDDLE;
-  general_indexes step = (general_indexes)way, column, row;
+  const rs_vi plane = (rs_vi){GENERAL_LANES} + first, way = plane - GENERAL_MIDDLE;
+  general_indexes column, row;
   if (cuts) {
-    const double room = 6755399441055744.0; // see general_round
-    const general_vx planes = __builtin_convertvector(way, general_vx);
-    general_vx at_a = rays->exact_a[i] + planes * rays->exact_slope_a[i], at_b = rays->exact_b[i] + planes * rays->exact_slope_b[i];
-    general_vx cell_a = at_a + room, cell_b = at_b + room;
-    at_a -= cell_a - room;
-    at_b -= cell_b - room;
-    weights->near_a = __builtin_convertvector(0.5 - at_a, rs_vf);
-    weights->far_a = __builtin_convertvector(0.5 + at_a, rs_vf);
-    weights->near_b = __builtin_convertvector(0.5 - at_b, rs_vf);
-    weights->far_b = __builtin_convertvector(0.5 + at_b, rs_vf);
-    column = (general_indexes) __builtin_convertvector((general_lx)cell_a, rs_vi) + 1;
-    row = (general_indexes) __builtin_convertvector((general_lx)cell_b, rs_vi) - (uint32_t)box->row;
+    column = general_exact(rays->exact_a[i], rays->exact_slope_a[i], first, &weights->near_a, &weights->far_a) + 1;
+    row = general_exact(rays->exact_b[i], rays->exact_slope_b[i], first, &weights->near_b, &weights->far_b) - (uint32_t)box->row;
     general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) &
                                            ((general_indexes)plane < (uint32_t)box->planes));
     general_indexes index = row * (uint32_t)box->stride + (general_indexes)plane * (uint32_t)box->pitch + column;
@@ -85,12 +86,29 @@ GENERAL_INLINE general_indexes general_sample(const general_box *box, const gene
   at_b -= cell_b - room;
   *weights = (general_weights){0.5f - at_a, 0.5f + at_a, 0.5f - at_b, 0.5f + at_b};
   column = (general_indexes)cell_a, row = (general_indexes)cell_b;
-  return step * rays->step[i] + row * (uint32_t)box->stride + column + rays->index[i];
+  return (general_indexes)way * rays->step[i] + row * (uint32_t)box->stride + column + rays->index[i];
+}
+
+// *sum += the samples of ray i times its length.
+GENERAL_INLINE void general_gather_ray(const general_box *box, const general_rays *rays, int i, const int cuts, const float *base,
+                                       rs_vf *sum) {
+  const float *next = base + box->stride;
+  rs_vf total = {0};
+  for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
+    if (cuts && first >= box->planes) break;
+    rs_vf near, far, next_near, next_far;
+    general_weights w;
+    general_indexes index = general_sample(box, rays, i, first, cuts, &w);
+    general_load_pairs(base, index, &near, &far);
+    general_load_pairs(next, index, &next_near, &next_far);
+    total += w.near_b * (w.near_a * near + w.far_a * far) + w.far_b * (w.near_a * next_near + w.far_a * next_far);
+  }
+  *sum += rays->scale[i] * total;
 }
 
 // Folds 2 half vectors into half as many: lanes of one group of 2 half come to lie in a group of half.
 GENERAL_INLINE void general_halve(rs_vf *v, const int half) {
-  const rs_vi lane = GENERAL_LANE, low = lane % half + lane / (2 * half) * (2 * half) + lane / half % 2 * RS_LANES;
+  const rs_vi lane = {GENERAL_LANES}, low = lane % half + lane / (2 * half) * (2 * half) + lane / half % 2 * RS_LANES;
   for (int k = 0; k < half; k++) v[k] = rs_pick(v[k], v[k + half], low) + rs_pick(v[k], v[k + half], low + half);
 }
 
@@ -115,15 +133,15 @@ typedef struct {
 // Lists value times the weights of ray i.
 GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int cuts, float value,
                                      general_samples *samples) {
-  const rs_vi lane = GENERAL_LANE;
+  const rs_vi lane = {GENERAL_LANES};
   const rs_vi low1 = (lane >> 1) + (lane & 1) * RS_LANES, high1 = low1 + RS_LANES / 2;                       // a0 b0 a1 b1 ...
   const rs_vi low2 = (lane >> 2) * 2 + (lane & 1) + (lane >> 1 & 1) * RS_LANES, high2 = low2 + RS_LANES / 2; // the same by pairs
   for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
     if (cuts && first >= box->planes) break;
-    rs_vf a, b;
-    general_indexes index = general_sample(box, rays, i, first, cuts, &a, &b);
-    rs_vf next = value * b, row = value - next, row_far = row * a, next_far = next * a, row_near = row - row_far,
-          next_near = next - next_far;
+    general_weights w;
+    general_indexes index = general_sample(box, rays, i, first, cuts, &w);
+    rs_vf row = value * w.near_b, next = value * w.far_b;
+    rs_vf row_near = row * w.near_a, row_far = row * w.far_a, next_near = next * w.near_a, next_far = next * w.far_a;
     rs_vf row_low = rs_pick(row_near, row_far, low1), row_high = rs_pick(row_near, row_far, high1);
     rs_vf next_low = rs_pick(next_near, next_far, low1), next_high = rs_pick(next_near, next_far, high1);
     memcpy(samples->index + samples->count, &index, sizeof index);

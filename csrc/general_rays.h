@@ -33,8 +33,7 @@ enum { GENERAL_MISSES = -2, GENERAL_CUTS = -1, GENERAL_INSIDE = 0 }; // no sampl
 
 typedef struct {
   int32_t kind[GENERAL_RAYS];
-  uint32_t column[GENERAL_RAYS], row[GENERAL_RAYS], index[GENERAL_RAYS];                // the cell on the middle plane, see GENERAL_BITS
-  uint32_t column_step[GENERAL_RAYS], row_step[GENERAL_RAYS], index_step[GENERAL_RAYS]; // whole cells from plane to plane
+  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];    // of the cell on the middle plane, see GENERAL_BITS; from plane to plane
   float a[GENERAL_RAYS], b[GENERAL_RAYS];              // offsets from the cell's middle there (a: cross axis, b: third axis)
   float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];  // the rest of the steps, -1/2 ... 1/2
   double exact_a[GENERAL_RAYS], exact_b[GENERAL_RAYS]; // positions on the middle plane, less 1/2
@@ -194,16 +193,12 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
     general_vl seen = p_a * p_a + p_b * p_b + slope_a * slope_a + slope_b * slope_b < GENERAL_FAR * GENERAL_FAR;
     general_hi misses = on_a.misses | on_b.misses | ~__builtin_convertvector(seen, general_hi);
     general_hi kind = (misses >> 31) + ((misses | on_a.cuts | on_b.cuts | whole) >> 31);
-    general_hu column_step = (general_hu)on_a.step, row_step = (general_hu)on_b.step, index_step = row_step * stride + column_step + pitch;
-    general_hu cell_a = (general_hu)on_a.cell + 1 - GENERAL_BITS, cell_b = (general_hu)on_b.cell - (uint32_t)box->row - GENERAL_BITS;
-    general_hu index = cell_b * stride + cell_a + GENERAL_MIDDLE * pitch;
+    general_hu step = (general_hu)on_b.step * stride + (general_hu)on_a.step + pitch;
+    general_hu index = (general_hu)(on_b.cell - box->row) * stride + (general_hu)(on_a.cell + 1) + GENERAL_MIDDLE * pitch;
+    index -= GENERAL_BITS * (stride + 1);
     memcpy(rays->kind + i, &kind, sizeof kind);
-    memcpy(rays->column + i, &cell_a, sizeof cell_a);
-    memcpy(rays->row + i, &cell_b, sizeof cell_b);
     memcpy(rays->index + i, &index, sizeof index);
-    memcpy(rays->column_step + i, &column_step, sizeof column_step);
-    memcpy(rays->row_step + i, &row_step, sizeof row_step);
-    memcpy(rays->index_step + i, &index_step, sizeof index_step);
+    memcpy(rays->step + i, &step, sizeof step);
     memcpy(rays->a + i, &on_a.offset, sizeof on_a.offset);
     memcpy(rays->b + i, &on_b.offset, sizeof on_b.offset);
     memcpy(rays->slope_a + i, &on_a.slope, sizeof on_a.slope);

@@ -34,7 +34,7 @@ With --input: reconstructs a measured scan.
   --format FORMAT    of the volume: npy (default) or tiff
 
 Both:
-  --iterations N     (default 100)
+  --iterations N     (default 20 for the phantom, where more fit the noise, and 100 for a scan)
   --min V, --max V   bounds of every voxel
   --relaxation V     factor of every step (default 1)
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
@@ -65,7 +65,7 @@ function parse() {
       rows: { type: "string" },
       center: { type: "string" },
       geometry: { type: "string" },
-      iterations: { type: "string", default: "100" },
+      iterations: { type: "string" },
       min: { type: "string" },
       max: { type: "string" },
       relaxation: { type: "string", default: "1" },
@@ -94,7 +94,12 @@ async function main(): Promise<void> {
   if (values.format !== "npy" && values.format !== "tiff")
     throw new Error(`--format ${values.format}: expected npy or tiff`);
   const common = {
-    iterations: number("iterations", values.iterations, count(1), "a whole number of at least 1"),
+    iterations: number(
+      "iterations",
+      values.iterations ?? (values.input === undefined ? "20" : "100"),
+      count(1),
+      "a whole number of at least 1",
+    ),
     relaxation: number("relaxation", values.relaxation, (v) => v > 0 && v < 2, "a number between 0 and 2"),
     ...(values.min !== undefined && { min: number("min", values.min, Number.isFinite, "a number") }),
     ...(values.max !== undefined && { max: number("max", values.max, Number.isFinite, "a number") }),
