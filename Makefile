@@ -15,7 +15,7 @@ ALL_CFLAGS := -std=c11 $(CFLAGS) -fPIC -fvisibility=hidden $(WARNINGS) $(EXTRA_C
 LDLIBS := -lm -lpthread
 
 # Every file with vector kernels is compiled once a target; csrc/dispatch.c picks one at load.
-KERNELS := stack upright general
+KERNELS := slice stack upright general
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)
 TARGETS := avx512 avx2 plain
 else

@@ -6,14 +6,14 @@
 
 typedef struct {
   const char *name;
-  const rs_family *families[4];
+  const rs_family *families[5];
 } target;
 
-static const target plain = {"plain", {&rs_stack_plain, &rs_upright_plain, &rs_general_plain, NULL}};
+static const target plain = {"plain", {&rs_slice_plain, &rs_stack_plain, &rs_upright_plain, &rs_general_plain, NULL}};
 
 #if defined(__x86_64__)
-static const target avx512 = {"avx512", {&rs_stack_avx512, &rs_upright_avx512, &rs_general_avx512, NULL}};
-static const target avx2 = {"avx2", {&rs_stack_avx2, &rs_upright_avx2, &rs_general_avx2, NULL}};
+static const target avx512 = {"avx512", {&rs_slice_avx512, &rs_stack_avx512, &rs_upright_avx512, &rs_general_avx512, NULL}};
+static const target avx2 = {"avx2", {&rs_slice_avx2, &rs_stack_avx2, &rs_upright_avx2, &rs_general_avx2, NULL}};
 
 static const target *choose(void) {
   const char *most = getenv("RAYSUM_SIMD"); // lets tests run the narrower kernels on a wide machine

@@ -35,6 +35,7 @@ const rs_family *const *rs_families(void); // ends with NULL
 const char *rs_simd_name(void);                   // "avx512", "avx2" or "plain"
 
 #define RS_DECLARE_FAMILY(name) extern const rs_family name##_avx512, name##_avx2, name##_plain;
+RS_DECLARE_FAMILY(rs_slice)   // parallel beam through one slice or a few, rows on slices: lanes are rays or voxels
 RS_DECLARE_FAMILY(rs_stack)   // parallel beam along the slices: every slice has the same weights
 RS_DECLARE_FAMILY(rs_upright) // detector columns along z: all rows of a column share their path in the plane
 RS_DECLARE_FAMILY(rs_general) // anything
