@@ -2,23 +2,6 @@
 #pragma once
 #include "slice_tables.h"
 
-// RS_LANES x RS_LANES, in log2(RS_LANES) rounds that swap the off-diagonal squares of side d.
-static inline __attribute__((always_inline)) void slice_transpose(rs_vf *row) {
-  rs_vi lane;
-  for (int k = 0; k < RS_LANES; k++) lane[k] = k;
-#pragma GCC unroll 4
-  for (int d = 1; d < RS_LANES; d *= 2) {
-    rs_vi low = lane + (((lane & d) != 0) & (RS_LANES - d)), high = low + d;
-#pragma GCC unroll 16
-    for (int i = 0; i < RS_LANES; i++)
-      if (!(i & d)) {
-        rs_vf a = row[i], b = row[i + d];
-        row[i] = rs_pick(a, b, low);
-        row[i + d] = rs_pick(a, b, high);
-      }
-  }
-}
-
 static inline rs_vf slice_reverse(rs_vf v) {
   rs_vi lane;
   for (int k = 0; k < RS_LANES; k++) lane[k] = RS_LANES - 1 - k;
@@ -54,5 +37,5 @@ static inline void slice_square(const slice_image *image, int64_t row, int64_t c
     int inside = from >= 0 && from < image->rows;
     square[k] = inside ? slice_read(image->data + from * image->stride, first, image->columns, image->flip_columns) : (rs_vf){0};
   }
-  if (image->transposed) slice_transpose(square);
+  if (image->transposed) rs_transpose(square);
 }

@@ -5,29 +5,6 @@
 
 #define STACK_SPAN 64 // voxels or columns that are handed to rs_output_row at a time
 
-// RS_LANES x RS_LANES, in log2(RS_LANES) rounds that swap the off-diagonal squares of side d.
-static inline __attribute__((always_inline)) void stack_transpose(rs_vf *row) {
-  rs_vi lane;
-  for (int k = 0; k < RS_LANES; k++) lane[k] = k;
-#pragma GCC unroll 4
-  for (int d = 1; d < RS_LANES; d *= 2) {
-    rs_vi low = lane + (((lane & d) != 0) & (RS_LANES - d)), high = low + d;
-#pragma GCC unroll 16
-    for (int i = 0; i < RS_LANES; i++)
-      if (!(i & d)) {
-        rs_vf a = row[i], b = row[i + d];
-        row[i] = rs_pick(a, b, low);
-        row[i + d] = rs_pick(a, b, high);
-      }
-  }
-}
-
-static inline rs_vf stack_load_some(const float *from, int count) {
-  float full[RS_LANES] = {0};
-  memcpy(full, from, (size_t)count * sizeof *full);
-  return rs_load(full);
-}
-
 // Lanes are pairs (batch item, row or slice), the latter fastest. A lane reads a weighted sum of `matrix` planes of its item.
 typedef struct {
   const float *input;
@@ -67,11 +44,11 @@ static void stack_pack(const stack_source *source, int32_t lane, int64_t offset,
       rs_vf sum = {0};
       for (int64_t e = begin[k]; e < end[k]; e++) {
         const float *from = item[k] + matrix->index[e] * source->plane_step + i;
-        sum += rs_splat(matrix->weight[e]) * (some < RS_LANES ? stack_load_some(from, some) : rs_load(from));
+        sum += rs_splat(matrix->weight[e]) * (some < RS_LANES ? rs_load_some(from, some) : rs_load(from));
       }
       row[k] = sum;
     }
-    stack_transpose(row);
+    rs_transpose(row);
     for (int k = 0; k < RS_LANES; k++)
       if (k < some) rs_store(target + (i + k) * stride, factor * row[k]);
   }
@@ -107,7 +84,7 @@ static void stack_unpack(const stack_target *target, int32_t lane, const float *
   for (int32_t i = 0; i < count; i += RS_LANES) {
     rs_vf row[RS_LANES];
     for (int k = 0; k < RS_LANES; k++) row[k] = i + k < count ? factor * rs_load(from + (i + k) * stride) : (rs_vf){0};
-    stack_transpose(row);
+    rs_transpose(row);
     for (int k = 0; k < RS_LANES; k++) rs_store(line[k] + i, row[k]);
   }
   rs_output output = *target->output;

@@ -1,4 +1,4 @@
-import { type Device, device as findDevice, poll } from "./device.ts";
+import { chosenDevice, type Device, poll } from "./device.ts";
 import { RaysumError } from "./errors.ts";
 import { check, native, readInteger } from "./native/library.ts";
 import { BinaryOp, Distribution, Reduction, RS_TRANSFER_BYTES, Status, UnaryOp } from "./native/symbols.ts";
@@ -67,7 +67,7 @@ export class DeviceArray {
   /** An array whose contents are unspecified until something is written to it. */
   static empty(shape: Shape, options: OnDevice = {}): DeviceArray {
     const checked = checkShape(shape, "shape");
-    const device = options.device ?? findDevice();
+    const device = chosenDevice(options.device);
     const bytes = BigInt(sizeOf(checked)) * 4n;
     const pointer = readInteger((out) => native().rs_allocate(device.id, bytes, out));
     return new DeviceArray(device, checked, pointer);
@@ -129,7 +129,8 @@ export class DeviceArray {
     const bytes = BigInt(sizeOf(checked)) * 4n;
     if (address <= 0n || address > ADDRESS_MASK)
       throw new RaysumError("argument", `address ${address}: expected 1 to 2^48 - 1`);
-    const pointer = readInteger((out) => native().rs_adopt(device.id, address, bytes, out));
+    const { id } = chosenDevice(device);
+    const pointer = readInteger((out) => native().rs_adopt(id, address, bytes, out));
     return new DeviceArray(device, checked, pointer);
   }
 

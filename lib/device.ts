@@ -113,6 +113,13 @@ export async function poll(ask: () => number): Promise<void> {
   }
 }
 
+/** The device that was given, or `device()`; throws RaysumError "argument" for anything else, such as a name. */
+export function chosenDevice(given: Device | undefined): Device {
+  if (given === undefined) return device();
+  if (given instanceof Device) return given;
+  throw new RaysumError("argument", `device ${String(given)}: expected a Device, such as device("cpu")`);
+}
+
 let all: readonly Device[] | undefined;
 
 /** Every device of the native library: the CPU first, then CUDA devices. */

@@ -1,5 +1,5 @@
 import { DeviceArray, fresh } from "./array.ts";
-import { type Device, device as findDevice } from "./device.ts";
+import { chosenDevice, type Device } from "./device.ts";
 import { RaysumError } from "./errors.ts";
 import { Beam } from "./geometry/beam.ts";
 import { Volume } from "./geometry/volume.ts";
@@ -130,7 +130,7 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
       "argument",
       `detectorSupersampling ${detectorSupersampling}: expected a whole number from 1 to 16`,
     );
-  const device = options.device ?? findDevice();
+  const device = chosenDevice(options.device);
   const geometry = packGeometry(volume, beam, detectorSupersampling);
   const plan = readInteger((out) => native().rs_plan_create(device.id, geometry, BigInt(geometry.length), out));
   let disposed = false;

@@ -345,6 +345,8 @@ describe("what an operator refuses", () => {
     balanced(() => {
       refuses(() => operator(beam as never, object as never), "argument", /first argument must be a volume/);
       refuses(() => operator(object, object as never), "argument", /second argument must be a beam/);
+      refuses(() => operator(object, beam, { device: "cpu" as never }), "argument", /device cpu: expected a Device/);
+      refuses(() => DeviceArray.zeros([2], { device: "cpu" as never }), "argument", /device cpu: expected a Device/);
       refuses(() => operator(object, beam, { law: "strip" as never }), "argument", /law "strip"/);
       for (const detectorSupersampling of [0, 1.5, 17, Number.NaN])
         refuses(() => operator(object, beam, { detectorSupersampling }), "argument", /detectorSupersampling/);

@@ -1,23 +1,13 @@
 // Reconstructs a measured scan; load.ts says of which kinds.
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import {
-  type Beam,
-  coneBeam,
-  type Device,
-  DeviceArray,
-  operator,
-  parallelBeam,
-  sirt,
-  type Volume,
-  volume,
-} from "raysum";
+import { type Beam, coneBeam, type Device, DeviceArray, operator, parallelBeam, type Volume, volume } from "raysum";
 import { createNpy, createTiff, type HostArray } from "raysum/io";
-import { figure, imagePanel, linePanel } from "raysum/plot";
+import { imagePanel, linePanel } from "raysum/plot";
 import { findRotationCentre } from "raysum/preprocess";
 import { loadScan, type Scan, type ScanFiles } from "./load.ts";
+import { type RunOptions, runSirt, savePanels } from "./run.ts";
 import { slice, usualRange } from "./slices.ts";
-import { progressBar } from "./terminal.ts";
 
 /** How a scan was taken. Lengths in any one unit, angles in degrees. */
 export interface ScanGeometry {
@@ -36,17 +26,12 @@ export interface ScanGeometry {
   readonly rotationCentre?: number;
 }
 
-export interface ScanOptions extends ScanFiles {
+export interface ScanOptions extends ScanFiles, RunOptions {
   readonly device: Device;
   readonly geometry: ScanGeometry;
-  readonly iterations: number;
-  readonly min?: number;
-  readonly max?: number;
-  readonly relaxation: number;
   readonly out: string;
   /** Of the volume. */
   readonly format: "npy" | "tiff";
-  readonly quiet: boolean;
 }
 
 const fields = [
@@ -109,25 +94,13 @@ function describe(scan: Scan, geometry: ScanGeometry): { object: Volume; beam: B
 
 /** Reconstructs a scan, writes the volume and the figures, and returns what was measured. */
 export async function reconstructScan(options: ScanOptions): Promise<Record<string, unknown>> {
-  const { device, input, geometry, iterations, min, max, relaxation, out, format, quiet } = options;
+  const { device, input, geometry, iterations, out, format } = options;
   const scan = await loadScan(options);
   const { object, beam, rotationCentre } = describe(scan, geometry);
   using A = operator(object, beam, { device });
   using y = await DeviceArray.empty(A.rangeShape, { device }).write(scan.projections.data);
-  const bar = progressBar("SIRT", { quiet });
-  const residuals: number[] = [];
-  let seconds = 0;
-  using x = await sirt(A, y, {
-    iterations,
-    relaxation,
-    ...(min !== undefined && { min }),
-    ...(max !== undefined && { max }),
-    onProgress: ({ iteration, residual, elapsed, remaining }) => {
-      residuals.push(residual);
-      seconds = elapsed;
-      bar(iteration, iterations, remaining, `residual ${residual.toPrecision(4)}`);
-    },
-  });
+  const { residuals, millisecondsPerIteration, ...run } = await runSirt(A, y, "SIRT", options);
+  using x = run.x;
 
   await mkdir(out, { recursive: true });
   const volumePath = join(out, format === "tiff" ? "volume.tif" : "volume.npy");
@@ -168,12 +141,7 @@ export async function reconstructScan(options: ScanOptions): Promise<Record<stri
       series: [{ name: "SIRT", x: residuals.map((_, i) => i + 1), y: residuals }],
     }),
   };
-  const figures: string[] = [];
-  for (const [name, panel] of Object.entries(panels)) {
-    const path = join(out, `${name}.png`);
-    await (await figure([panel])).save(path);
-    figures.push(path);
-  }
+  const figures = await savePanels(panels, out);
   return {
     device: device.name,
     description: `${device.description}; ${A.description}`,
@@ -183,7 +151,7 @@ export async function reconstructScan(options: ScanOptions): Promise<Record<stri
     volumeShape: A.domainShape,
     rotationCentre,
     iterations,
-    fusedMilliseconds: (1000 * seconds) / iterations,
+    fusedMilliseconds: millisecondsPerIteration,
     residual: residuals.at(-1) ?? Number.NaN,
     relativeResidual: (residuals.at(-1) ?? Number.NaN) / (await y.norm()),
     minimum: await x.min(),

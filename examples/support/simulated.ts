@@ -1,5 +1,4 @@
 // The case of tomosipo's benchmark: a hollow box, 3N/2 views, a detector half again as wide as the volume, 5 % noise.
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
   type Device,
@@ -10,24 +9,19 @@ import {
   parallelBeam,
   reciprocal,
   scope,
-  sirt,
   volume,
 } from "raysum";
 import { figure, imagePanel, linePanel } from "raysum/plot";
+import { type RunOptions, runSirt, savePanels } from "./run.ts";
 import { projection, slice, usualRange } from "./slices.ts";
 import { progressBar } from "./terminal.ts";
 
-export interface SimulatedOptions {
+export interface SimulatedOptions extends RunOptions {
   readonly device: Device;
   readonly size: number;
-  readonly iterations: number;
   readonly noise: number;
   readonly seed: number;
-  readonly min?: number;
-  readonly max?: number;
-  readonly relaxation: number;
   readonly out: string;
-  readonly quiet: boolean;
 }
 
 interface Timed {
@@ -54,26 +48,6 @@ async function oneLine(A: Operator, y: DeviceArray, options: SimulatedOptions): 
   return { x, millisecondsPerIteration: (performance.now() - start) / iterations };
 }
 
-/** The same method in two kernels an iteration. */
-async function fused(A: Operator, y: DeviceArray, options: SimulatedOptions): Promise<Timed & { residuals: number[] }> {
-  const { iterations, min, max, relaxation, quiet } = options;
-  const bar = progressBar("fused SIRT   ", { quiet });
-  const residuals: number[] = [];
-  let seconds = 0;
-  const x = await sirt(A, y, {
-    iterations,
-    relaxation,
-    ...(min !== undefined && { min }),
-    ...(max !== undefined && { max }),
-    onProgress: ({ iteration, residual, elapsed, remaining }) => {
-      residuals.push(residual);
-      seconds = elapsed;
-      bar(iteration, iterations, remaining, `residual ${residual.toPrecision(4)}`);
-    },
-  });
-  return { x, residuals, millisecondsPerIteration: (1000 * seconds) / iterations };
-}
-
 /** Reconstructs the simulated scan both ways, writes the figures and returns what was measured. */
 export async function simulated(options: SimulatedOptions): Promise<Record<string, unknown>> {
   const { size, iterations, noise, seed, device, out } = options;
@@ -92,7 +66,7 @@ export async function simulated(options: SimulatedOptions): Promise<Record<strin
     y.addAssign(random);
   }
   const slow = await oneLine(A, y, options);
-  const fast = await fused(A, y, options);
+  const fast = await runSirt(A, y, "fused SIRT   ", options);
   using _slow = slow.x;
   using x = fast.x;
   using difference = x.sub(phantom);
@@ -177,13 +151,7 @@ export async function simulated(options: SimulatedOptions): Promise<Record<strin
       series: [{ name: "SIRT", x: fast.residuals.map((_, i) => i + 1), y: fast.residuals }],
     }),
   };
-  await mkdir(out, { recursive: true });
-  const figures: string[] = [];
-  for (const [name, panel] of Object.entries(panels)) {
-    const path = join(out, `${name}.png`);
-    await (await figure([panel])).save(path);
-    figures.push(path);
-  }
+  const figures = await savePanels(panels, out);
   const overview = join(out, "overview.png");
   const { phantom: original, sinogram_noisy, reconstruction, difference: error, residual, projection: view } = panels;
   await (await figure([original, sinogram_noisy, view, reconstruction, error, residual])).save(overview);
