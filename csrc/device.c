@@ -51,7 +51,8 @@ static void *check_elements(rs_check *check, int64_t pointer, int64_t count, int
   if (check->status) return NULL;
   void *address = rs_check_bytes(check, pointer, count * size, what);
   if (!check->status && pointer % size)
-    check->status = rs_fail(RS_EPOINTER, "%s 0x%llx is misaligned: expected a multiple of %lld bytes", what, (unsigned long long)pointer, (long long)size);
+    check->status = rs_fail(RS_EPOINTER, "%s 0x%llx is misaligned: expected a multiple of %lld bytes", what, (unsigned long long)pointer,
+                            (long long)size);
   return address;
 }
 
@@ -191,8 +192,10 @@ int32_t rs_upload(int64_t pointer, const void *source, int64_t bytes) {
   if (!t.source) return rs_fail(RS_EMEMORY, "no host memory to stage an upload of %lld bytes", (long long)bytes);
   memcpy(t.source, source, (size_t)bytes);
   int32_t status = rs_queue_push(queue, "upload", RS_MUST_RUN, run_upload, &t, sizeof t);
-  if (status) give_staging(t.source, bytes);
-  else atomic_fetch_add(&staged, bytes);
+  if (status)
+    give_staging(t.source, bytes);
+  else
+    atomic_fetch_add(&staged, bytes);
   return status;
 }
 

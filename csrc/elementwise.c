@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define CHUNK 32768     // elements of a task: long enough to outweigh its start, short enough to share out small arrays
+#define CHUNK 32768 // elements of a task: long enough to outweigh its start, short enough to share out small arrays
 #define MAX_PARTIALS 2048
 
 typedef struct {
@@ -28,14 +28,14 @@ static int32_t over_chunks(rs_operation *operation, elements *e, rs_task task) {
 static int64_t chunk_end(const elements *e, int64_t start) { return start + e->chunk < e->count ? start + e->chunk : e->count; }
 
 // Calls run(out, a, b, count) on stretches in which b does not repeat.
-#define OVER_PERIODS(e, task, BODY)                                                                                    \
-  int64_t start = (task) * (e)->chunk, end = chunk_end(e, start);                                                      \
-  while (start < end) {                                                                                                \
+#define OVER_PERIODS(e, task, BODY)                                                                                     \
+  int64_t start = (task) * (e)->chunk, end = chunk_end(e, start);                                                       \
+  while (start < end) {                                                                                                 \
     int64_t phase = start % (e)->period, count = (e)->period - phase < end - start ? (e)->period - phase : end - start; \
-    float *out = (e)->out + start;                                                                                     \
-    const float *a = (e)->a + start, *b = (e)->b + phase;                                                              \
-    for (int64_t i = 0; i < count; i++) BODY;                                                                          \
-    start += count;                                                                                                    \
+    float *out = (e)->out + start;                                                                                      \
+    const float *a = (e)->a + start, *b = (e)->b + phase;                                                               \
+    for (int64_t i = 0; i < count; i++) BODY;                                                                           \
+    start += count;                                                                                                     \
   }
 
 static void fill_task(void *context, int64_t task, int worker) {
@@ -62,9 +62,15 @@ static void binary_task(void *context, int64_t task, int worker) {
   elements *e = context;
   // The switch outside the loop lets each loop be vectorized.
   switch (e->op) {
-  case RS_MULTIPLY: { OVER_PERIODS(e, task, out[i] = a[i] * b[i]) break; }
-  case RS_DIVIDE: { OVER_PERIODS(e, task, out[i] = a[i] / b[i]) break; }
-  default: { OVER_PERIODS(e, task, out[i] = rs_binary_value(e->op, a[i], b[i])) }
+  case RS_MULTIPLY: {
+    OVER_PERIODS(e, task, out[i] = a[i] * b[i]) break;
+  }
+  case RS_DIVIDE: {
+    OVER_PERIODS(e, task, out[i] = a[i] / b[i]) break;
+  }
+  default: {
+    OVER_PERIODS(e, task, out[i] = rs_binary_value(e->op, a[i], b[i]))
+  }
   }
 }
 
@@ -281,18 +287,23 @@ static int32_t run_strided(rs_operation *operation, void *arguments) {
   return rs_parallel_for(operation, s->shape[0] * s->shape[1], strided_task, s);
 }
 
-int32_t rs_copy_strided(int64_t target, int64_t source, const int64_t *shape, const int64_t *target_strides, const int64_t *source_strides) {
+int32_t rs_copy_strided(int64_t target, int64_t source, const int64_t *shape, const int64_t *target_strides,
+                        const int64_t *source_strides) {
   rs_check check = RS_CHECK;
   strided s;
   int64_t count = 1, target_count = 1, source_count = 1; // elements copied, and the last one touched plus one
   for (int k = 0; k < 4; k++) {
     const int64_t limit = INT64_C(1) << 48;
-    if (shape[k] <= 0 || shape[k] > limit || target_strides[k] < 0 || target_strides[k] > limit || source_strides[k] < 0 || source_strides[k] > limit)
-      return rs_fail(RS_EARGUMENT, "dimension %d: extent %lld, strides %lld and %lld: expected a positive extent and strides of at least 0", k, (long long)shape[k], (long long)target_strides[k], (long long)source_strides[k]);
+    if (shape[k] <= 0 || shape[k] > limit || target_strides[k] < 0 || target_strides[k] > limit || source_strides[k] < 0 ||
+        source_strides[k] > limit)
+      return rs_fail(RS_EARGUMENT, "dimension %d: extent %lld, strides %lld and %lld: expected a positive extent and strides of at least 0",
+                     k, (long long)shape[k], (long long)target_strides[k], (long long)source_strides[k]);
     int64_t steps = shape[k] - 1;
     if ((steps && target_strides[k] > (limit - target_count) / steps) || (steps && source_strides[k] > (limit - source_count) / steps))
-      return rs_fail(RS_EARGUMENT, "dimension %d: extent %lld with strides %lld and %lld reaches beyond any allocation", k, (long long)shape[k], (long long)target_strides[k], (long long)source_strides[k]);
-    if (shape[k] > limit / count) return rs_fail(RS_EARGUMENT, "dimension %d: extent %lld: more than 2^48 elements", k, (long long)shape[k]);
+      return rs_fail(RS_EARGUMENT, "dimension %d: extent %lld with strides %lld and %lld reaches beyond any allocation", k,
+                     (long long)shape[k], (long long)target_strides[k], (long long)source_strides[k]);
+    if (shape[k] > limit / count)
+      return rs_fail(RS_EARGUMENT, "dimension %d: extent %lld: more than 2^48 elements", k, (long long)shape[k]);
     count *= shape[k];
     target_count += steps * target_strides[k];
     source_count += steps * source_strides[k];
@@ -301,7 +312,8 @@ int32_t rs_copy_strided(int64_t target, int64_t source, const int64_t *shape, co
     s.source_strides[k] = source_strides[k];
   }
   if (count > target_count)
-    return rs_fail(RS_EARGUMENT, "%lld elements into %lld: the target strides write some element more than once", (long long)count, (long long)target_count);
+    return rs_fail(RS_EARGUMENT, "%lld elements into %lld: the target strides write some element more than once", (long long)count,
+                   (long long)target_count);
   s.target = rs_check_floats(&check, target, target_count, "copy target");
   s.source = rs_check_floats(&check, source, source_count, "copy source");
   rs_check_apart(&check, s.target, target_count, s.source, source_count, "copy target and source");

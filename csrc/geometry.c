@@ -27,8 +27,7 @@ static void cross(double *out, const double *a, const double *b) {
 // |sin| of an angle below which two directions count as parallel.
 #define PARALLEL_SINE 1e-9
 
-static int32_t read_view(const rs_geometry *geometry, const double *position, const double *numbers, int32_t index,
-                         rs_view *view) {
+static int32_t read_view(const rs_geometry *geometry, const double *position, const double *numbers, int32_t index, rs_view *view) {
   const double *origin = numbers, *centre = numbers + 3, *v = numbers + 6, *u = numbers + 9;
   for (int k = 0; k < 12; k++)
     if (!isfinite(numbers[k])) return rs_fail(RS_EARGUMENT, "view %d: number %d is %g: expected finite numbers", index, k, numbers[k]);
@@ -40,9 +39,14 @@ static int32_t read_view(const rs_geometry *geometry, const double *position, co
   for (int k = 0; k < 3; k++) direction[k] = geometry->beam == RS_PARALLEL ? origin[k] : centre[k] - origin[k];
   double length = sqrt(dot(direction, direction));
   if (!(length > 0))
-    return rs_fail(RS_EARGUMENT, geometry->beam == RS_PARALLEL ? "view %d: the ray direction is zero" : "view %d: the source is at the detector centre", index);
+    return rs_fail(RS_EARGUMENT,
+                   geometry->beam == RS_PARALLEL ? "view %d: the ray direction is zero" : "view %d: the source is at the detector centre",
+                   index);
   if (!(fabs(dot(direction, normal)) > PARALLEL_SINE * area * length))
-    return rs_fail(RS_EARGUMENT, geometry->beam == RS_PARALLEL ? "view %d: the rays run inside the detector plane" : "view %d: the source lies in the detector plane", index);
+    return rs_fail(RS_EARGUMENT,
+                   geometry->beam == RS_PARALLEL ? "view %d: the rays run inside the detector plane"
+                                                 : "view %d: the source lies in the detector plane",
+                   index);
 
   double fine = 1.0 / geometry->supersampling;
   double steepest = 0;
@@ -66,7 +70,8 @@ static int32_t read_view(const rs_geometry *geometry, const double *position, co
 int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t count) {
   static const char *const axis[3] = {"z", "y", "x"};
   geometry->view = NULL;
-  if (!numbers || count < RS_HEADER) return rs_fail(RS_EARGUMENT, "a geometry has at least %d numbers, not %lld", RS_HEADER, (long long)count);
+  if (!numbers || count < RS_HEADER)
+    return rs_fail(RS_EARGUMENT, "a geometry has at least %d numbers, not %lld", RS_HEADER, (long long)count);
   if (numbers[RS_BEAM] != RS_PARALLEL && numbers[RS_BEAM] != RS_CONE)
     return rs_fail(RS_EARGUMENT, "beam is %g: expected %d (parallel) or %d (cone)", numbers[RS_BEAM], RS_PARALLEL, RS_CONE);
   geometry->beam = (int32_t)numbers[RS_BEAM];

@@ -12,10 +12,10 @@
 enum { RS_Z = 0, RS_Y = 1, RS_X = 2 };
 
 typedef struct {
-  int main;                      // the main axis
-  int cross;                     // the in-plane axis across it: RS_X for main RS_Y, RS_Y for main RS_X, and RS_X for main RS_Z
-  double origin[3];              // ray direction (parallel) or source (cone)
-  double corner[3], v[3], u[3];  // centre of fine pixel (0, 0), one fine row up, one fine column sideways
+  int main;                     // the main axis
+  int cross;                    // the in-plane axis across it: RS_X for main RS_Y, RS_Y for main RS_X, and RS_X for main RS_Z
+  double origin[3];             // ray direction (parallel) or source (cone)
+  double corner[3], v[3], u[3]; // centre of fine pixel (0, 0), one fine row up, one fine column sideways
 } rs_view;
 
 typedef struct {

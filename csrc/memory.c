@@ -39,8 +39,10 @@ static int64_t above(int64_t address) {
   int64_t low = 0, high = block_count;
   while (low < high) {
     int64_t middle = (low + high) / 2;
-    if (blocks[middle].address <= address) low = middle + 1;
-    else high = middle;
+    if (blocks[middle].address <= address)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return low;
 }
@@ -226,15 +228,20 @@ int32_t rs_free(int64_t pointer) {
 int32_t rs_adopt(int32_t device, int64_t address, int64_t bytes, int64_t *pointer) {
   if (!rs_device_queue(device)) return RS_EDEVICE;
   if (address <= 0 || address > ADDRESS_MASK || address % 4 || bytes <= 0 || bytes > ADDRESS_MASK - address)
-    return rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes: expected a multiple of 4 below 2^48 and a positive size", (unsigned long long)address, (long long)bytes);
+    return rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes: expected a multiple of 4 below 2^48 and a positive size",
+                   (unsigned long long)address, (long long)bytes);
   pthread_mutex_lock(&lock);
   int64_t i = above(address);
   int taken = (i > 0 && blocks[i - 1].address + blocks[i - 1].bytes > address) || (i < block_count && blocks[i].address < address + bytes);
   block entry = {.address = address, .bytes = bytes, .segment = address, .device = device, .state = ADOPTED};
   int32_t status = RS_OK;
-  if (taken) status = rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes overlaps memory that is registered already", (unsigned long long)address, (long long)bytes);
-  else if (!insert(i, entry)) status = rs_fail(RS_EMEMORY, "no host memory for the table of allocations");
-  else *pointer = hand_out(i, bytes, ADOPTED);
+  if (taken)
+    status = rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes overlaps memory that is registered already", (unsigned long long)address,
+                     (long long)bytes);
+  else if (!insert(i, entry))
+    status = rs_fail(RS_EMEMORY, "no host memory for the table of allocations");
+  else
+    *pointer = hand_out(i, bytes, ADOPTED);
   pthread_mutex_unlock(&lock);
   return status;
 }

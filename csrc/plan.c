@@ -25,8 +25,10 @@ static int64_t index_of(int64_t number) {
   int64_t low = 0, high = entry_count;
   while (low < high) {
     int64_t middle = (low + high) / 2;
-    if (entries[middle].number < number) low = middle + 1;
-    else high = middle;
+    if (entries[middle].number < number)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return low < entry_count && entries[low].number == number ? low : -1;
 }
@@ -36,8 +38,10 @@ static rs_plan *find(rs_check *check, int64_t number) {
   int64_t i = index_of(number);
   rs_plan *plan = i < 0 ? NULL : entries[i].plan;
   pthread_mutex_unlock(&lock);
-  if (!plan) check->status = rs_fail(RS_EPOINTER, "plan %lld is not alive", (long long)number);
-  else check->device = plan->device;
+  if (!plan)
+    check->status = rs_fail(RS_EPOINTER, "plan %lld is not alive", (long long)number);
+  else
+    check->device = plan->device;
   return plan;
 }
 
@@ -54,7 +58,7 @@ static int32_t enter(rs_plan *plan, int64_t *number) {
       status = rs_fail(RS_EMEMORY, "no host memory for the table of plans");
     }
   }
-  if (!status) entries[entry_count++] = (entry){*number = ++last_number, plan};
+  if (!status) entries[entry_count++] = (entry){ *number = ++last_number, plan};
   pthread_mutex_unlock(&lock);
   return status;
 }
@@ -206,12 +210,14 @@ int32_t rs_residual(int64_t number, int64_t out, int64_t volume, int64_t measure
   return push(&check, "residual", run_forward, &p);
 }
 
-int32_t rs_update(int64_t number, int64_t volume, int64_t projections, int64_t scale, double relaxation, double minimum, double maximum, int64_t batch) {
+int32_t rs_update(int64_t number, int64_t volume, int64_t projections, int64_t scale, double relaxation, double minimum, double maximum,
+                  int64_t batch) {
   rs_check check = RS_CHECK;
   projection p = {.plan = find(&check, number), .batch = batch};
   check_batch(&check, batch);
   if (!check.status && (!isfinite(relaxation) || !(minimum <= maximum)))
-    check.status = rs_fail(RS_EARGUMENT, "relaxation %g, minimum %g, maximum %g: expected a finite relaxation and minimum <= maximum", relaxation, minimum, maximum);
+    check.status = rs_fail(RS_EARGUMENT, "relaxation %g, minimum %g, maximum %g: expected a finite relaxation and minimum <= maximum",
+                           relaxation, minimum, maximum);
   if (check.status) return check.status;
   int64_t one = volume_count(p.plan), all = one * batch, in = projection_count(p.plan) * batch;
   p.output = (rs_output){.mode = RS_UPDATE, .relaxation = (float)relaxation, .minimum = (float)minimum, .maximum = (float)maximum};

@@ -16,7 +16,8 @@ typedef struct {
   int32_t (*prepare)(rs_plan *plan);
   void (*release)(rs_plan *plan); // frees plan->tables
   // norm: NULL, or a place for a sum of squares per batch item (mode RS_RESIDUAL).
-  int32_t (*forward)(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm);
+  int32_t (*forward)(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch,
+                     double *norm);
   int32_t (*back)(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch);
 } rs_family;
 
@@ -24,15 +25,15 @@ struct rs_plan {
   int32_t device;
   rs_geometry geometry;
   const rs_family *family;
-  void *tables;               // of the family
-  int64_t workspace_floats;   // of the family
-  float *workspace;           // 64-byte aligned, contents unspecified between calls
-  int64_t workspace_pointer;  // its allocation
+  void *tables;              // of the family
+  int64_t workspace_floats;  // of the family
+  float *workspace;          // 64-byte aligned, contents unspecified between calls
+  int64_t workspace_pointer; // its allocation
 };
 
 // The families of the processor this runs on, in order of preference; the last accepts everything. dispatch.c.
 const rs_family *const *rs_families(void); // ends with NULL
-const char *rs_simd_name(void);                   // "avx512", "avx2" or "plain"
+const char *rs_simd_name(void);            // "avx512", "avx2" or "plain"
 
 #define RS_DECLARE_FAMILY(name) extern const rs_family name##_avx512, name##_avx2, name##_plain;
 RS_DECLARE_FAMILY(rs_slice)   // parallel beam through one slice or a few, rows on slices: lanes are rays or voxels

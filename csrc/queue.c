@@ -207,8 +207,10 @@ int32_t rs_queue_push(rs_queue *queue, const char *name, rs_effect effect, rs_ru
   memcpy(operation->arguments, arguments, bytes);
   pthread_mutex_lock(&queue->lock);
   operation->number = ++queue->last;
-  if (queue->tail) queue->tail->next = operation;
-  else queue->head = operation;
+  if (queue->tail)
+    queue->tail->next = operation;
+  else
+    queue->head = operation;
   queue->tail = operation;
   pthread_cond_signal(&queue->queued);
   pthread_mutex_unlock(&queue->lock);
@@ -248,7 +250,8 @@ static int32_t tell(rs_queue *queue, int64_t event) {
 
 int32_t rs_queue_query(rs_queue *queue, int64_t event) {
   pthread_mutex_lock(&queue->lock);
-  int32_t status = event > queue->last ? rs_fail(RS_EARGUMENT, "event %lld is not one of this queue's", (long long)event) : tell(queue, event);
+  int32_t status =
+      event > queue->last ? rs_fail(RS_EARGUMENT, "event %lld is not one of this queue's", (long long)event) : tell(queue, event);
   pthread_mutex_unlock(&queue->lock);
   return status;
 }

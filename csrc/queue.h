@@ -26,11 +26,11 @@ typedef enum { RS_OVERWRITES, RS_IN_PLACE, RS_MUST_RUN } rs_effect;
 // Queues a call, with a copy of `arguments`. `name` must be a literal: it names the call when an error surfaces.
 int32_t rs_queue_push(rs_queue *queue, const char *name, rs_effect effect, rs_run run, const void *arguments, size_t bytes);
 
-int64_t rs_queue_last(rs_queue *queue);                  // number of the last operation queued
-int rs_queue_idle(rs_queue *queue);                      // everything queued has ended
-int32_t rs_queue_query(rs_queue *queue, int64_t event);  // RS_OK, RS_BUSY or the error of an operation up to event
-int32_t rs_queue_wait(rs_queue *queue, int64_t event);   // the same, blocking
-void rs_queue_drain(rs_queue *queue);                    // blocks until everything queued has ended; tells no error
+int64_t rs_queue_last(rs_queue *queue);                 // number of the last operation queued
+int rs_queue_idle(rs_queue *queue);                     // everything queued has ended
+int32_t rs_queue_query(rs_queue *queue, int64_t event); // RS_OK, RS_BUSY or the error of an operation up to event
+int32_t rs_queue_wait(rs_queue *queue, int64_t event);  // the same, blocking
+void rs_queue_drain(rs_queue *queue);                   // blocks until everything queued has ended; tells no error
 // leave_whole: an operation in place that runs already is left to finish.
 void rs_queue_cancel(rs_queue *queue, int64_t first, int64_t last, int leave_whole);
 

@@ -28,7 +28,8 @@ RS_INLINE void rs_random_block(int32_t distribution, uint64_t block, uint64_t se
         out[k] = value < q ? value : nextafterf(value, -INFINITY); // rounding must not reach q
       }
     } else {
-      double radius = sqrt(-2 * log((word[i] + 1.0) * (1.0 / 4294967296.0))), angle = 6.283185307179586 * (word[i + 1] * (1.0 / 4294967296.0));
+      double radius = sqrt(-2 * log((word[i] + 1.0) * (1.0 / 4294967296.0))),
+             angle = 6.283185307179586 * (word[i + 1] * (1.0 / 4294967296.0));
       out[i] = (float)(p + q * radius * cos(angle));
       out[i + 1] = (float)(p + q * radius * sin(angle));
     }
