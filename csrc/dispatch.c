@@ -1,19 +1,22 @@
 // dispatch.c: which of the compiled copies of the kernels this processor can run.
 #include "plan.h"
+#include "raysum.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
   const char *name;
-  const rs_family *families[5];
+  const rs_family *exact[5], *astra[2];
 } target;
 
-static const target plain = {"plain", {&rs_slice_plain, &rs_stack_plain, &rs_upright_plain, &rs_general_plain, NULL}};
+static const target plain = {
+    "plain", {&rs_slice_plain, &rs_stack_plain, &rs_upright_plain, &rs_general_plain, NULL}, {&rs_astra_plain, NULL}};
 
 #if defined(__x86_64__)
-static const target avx512 = {"avx512", {&rs_slice_avx512, &rs_stack_avx512, &rs_upright_avx512, &rs_general_avx512, NULL}};
-static const target avx2 = {"avx2", {&rs_slice_avx2, &rs_stack_avx2, &rs_upright_avx2, &rs_general_avx2, NULL}};
+static const target avx512 = {
+    "avx512", {&rs_slice_avx512, &rs_stack_avx512, &rs_upright_avx512, &rs_general_avx512, NULL}, {&rs_astra_avx512, NULL}};
+static const target avx2 = {"avx2", {&rs_slice_avx2, &rs_stack_avx2, &rs_upright_avx2, &rs_general_avx2, NULL}, {&rs_astra_avx2, NULL}};
 
 static const target *choose(void) {
   const char *most = getenv("RAYSUM_SIMD"); // lets tests run the narrower kernels on a wide machine
@@ -29,6 +32,6 @@ static const target *choose(void) {
 static const target *choose(void) { return &plain; }
 #endif
 
-const rs_family *const *rs_families(void) { return choose()->families; }
+const rs_family *const *rs_families(int32_t law) { return law == RS_EXACT ? choose()->exact : choose()->astra; }
 
 const char *rs_simd_name(void) { return choose()->name; }

@@ -75,6 +75,10 @@ int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t c
   if (numbers[RS_BEAM] != RS_PARALLEL && numbers[RS_BEAM] != RS_CONE)
     return rs_fail(RS_EARGUMENT, "beam is %g: expected %d (parallel) or %d (cone)", numbers[RS_BEAM], RS_PARALLEL, RS_CONE);
   geometry->beam = (int32_t)numbers[RS_BEAM];
+  if (numbers[RS_LAW] != RS_EXACT && numbers[RS_LAW] != RS_ASTRA && numbers[RS_LAW] != RS_ASTRA_2D)
+    return rs_fail(RS_EARGUMENT, "law is %g: expected %d (exact), %d (astra) or %d (astra2d)", numbers[RS_LAW], RS_EXACT, RS_ASTRA,
+                   RS_ASTRA_2D);
+  geometry->law = (int32_t)numbers[RS_LAW];
   for (int k = 0; k < 3; k++) {
     if (read_count(numbers + RS_SHAPE + k, "a count of voxels", MAX_COUNT, &geometry->shape[k])) return RS_EARGUMENT;
     geometry->voxel[k] = numbers[RS_VOXEL_SIZE + k];
@@ -86,8 +90,12 @@ int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t c
   if (read_count(numbers + RS_VIEWS, "the count of views", MAX_COUNT, &geometry->views) ||
       read_count(numbers + RS_ROWS, "the count of detector rows", MAX_COUNT, &geometry->rows) ||
       read_count(numbers + RS_COLUMNS, "the count of detector columns", MAX_COUNT, &geometry->columns) ||
-      read_count(numbers + RS_DETECTOR_SUPERSAMPLING, "detector supersampling", MAX_SUPERSAMPLING, &geometry->supersampling))
+      read_count(numbers + RS_DETECTOR_SUPERSAMPLING, "detector supersampling", MAX_SUPERSAMPLING, &geometry->supersampling) ||
+      read_count(numbers + RS_VOXEL_SUPERSAMPLING, "voxel supersampling", MAX_SUPERSAMPLING, &geometry->voxel_supersampling))
     return RS_EARGUMENT;
+  if (geometry->law == RS_EXACT && geometry->voxel_supersampling > 1)
+    return rs_fail(RS_EARGUMENT, "voxel supersampling is %d in law exact: expected 1, it has no meaning for an exact transpose",
+                   geometry->voxel_supersampling);
   if (count != RS_HEADER + 12 * (int64_t)geometry->views)
     return rs_fail(RS_EARGUMENT, "a geometry of %d views has %lld numbers, not %lld", geometry->views,
                    (long long)(RS_HEADER + 12 * (int64_t)geometry->views), (long long)count);

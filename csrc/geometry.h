@@ -19,10 +19,11 @@ typedef struct {
 } rs_view;
 
 typedef struct {
-  int32_t beam;
+  int32_t beam, law;
   int32_t shape[3]; // voxels
   double voxel[3];  // voxel size in world units
   int32_t views, rows, columns, supersampling;
+  int32_t voxel_supersampling; // sub-voxels a side, in laws other than RS_EXACT
   int32_t fine_rows, fine_columns;
   rs_view *view; // [views]
 } rs_geometry;

@@ -76,7 +76,7 @@ int32_t rs_plan_create(int32_t device, const double *numbers, int64_t count, int
   plan->device = device;
   int32_t status = rs_geometry_read(&plan->geometry, numbers, count);
   if (!status) {
-    const rs_family *const *families = rs_families();
+    const rs_family *const *families = rs_families(plan->geometry.law);
     while (families[1] && !(*families)->accepts(&plan->geometry)) families++;
     plan->family = *families;
     status = plan->family->prepare(plan);

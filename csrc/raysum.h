@@ -21,7 +21,7 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 1
+#define RS_ABI 2
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
 
 enum rs_status { RS_OK = 0, RS_BUSY = 1, RS_CANCELLED = 2, RS_EARGUMENT = -1, RS_EPOINTER = -2, RS_EMEMORY = -3, RS_EDEVICE = -4, RS_EINTERNAL = -5 };
@@ -30,13 +30,14 @@ enum rs_binary_op { RS_MULTIPLY = 0, RS_DIVIDE = 1, RS_MINIMUM = 2, RS_MAXIMUM =
 enum rs_reduction { RS_SUM = 0, RS_DOT = 1, RS_SQUARED_DIFFERENCE = 2, RS_ABSOLUTE_DIFFERENCE = 3, RS_SMALLEST = 4, RS_LARGEST = 5 };
 enum rs_distribution { RS_UNIFORM = 0, RS_NORMAL = 1 };
 enum rs_beam_kind { RS_PARALLEL = 0, RS_CONE = 1 };
+enum rs_law { RS_EXACT = 0, RS_ASTRA = 1, RS_ASTRA_2D = 2 }; // Joseph and its transpose; what ASTRA's 3D or 2D CUDA projectors compute
 
 // What rs_memory writes: eight int64_t.
 enum rs_memory_counter { RS_BYTES_IN_USE = 0, RS_BYTES_CACHED = 1, RS_BYTES_FREE = 2, RS_BYTES_TOTAL = 3, RS_BYTES_PEAK = 4, RS_ARRAYS_ALIVE = 5, RS_PLANS_ALIVE = 6, RS_DOWNLOADS_OPEN = 7 };
 
 // The geometry that rs_plan_create reads: RS_HEADER numbers at these places, then 12 numbers a view, each (z, y, x):
 // ray direction (parallel) or source position (cone) | detector centre | v: one row up | u: one column sideways.
-enum rs_geometry_header { RS_BEAM = 0, RS_SHAPE = 1, RS_VOXEL_SIZE = 4, RS_POSITION = 7, RS_VIEWS = 10, RS_ROWS = 11, RS_COLUMNS = 12, RS_DETECTOR_SUPERSAMPLING = 13, RS_HEADER = 14 };
+enum rs_geometry_header { RS_BEAM = 0, RS_SHAPE = 1, RS_VOXEL_SIZE = 4, RS_POSITION = 7, RS_VIEWS = 10, RS_ROWS = 11, RS_COLUMNS = 12, RS_DETECTOR_SUPERSAMPLING = 13, RS_LAW = 14, RS_VOXEL_SUPERSAMPLING = 15, RS_HEADER = 16 };
 
 // Library and devices
 RS_API int32_t rs_abi(void); // RS_ABI of the library
@@ -78,6 +79,6 @@ RS_API int32_t rs_plan_create(int32_t device, const double *geometry, int64_t co
 RS_API int32_t rs_plan_free(int64_t plan); // in queue order
 RS_API int32_t rs_plan_name(int64_t plan, uint8_t *text, int32_t capacity, int32_t *length); // which kernels, for people
 RS_API int32_t rs_forward(int64_t plan, int64_t projections, int64_t volume, int64_t batch, int32_t accumulate); // projections = A volume, or += with accumulate
-RS_API int32_t rs_back(int64_t plan, int64_t volume, int64_t projections, int64_t batch, int32_t accumulate); // volume = A^T projections, or +=
+RS_API int32_t rs_back(int64_t plan, int64_t volume, int64_t projections, int64_t batch, int32_t accumulate); // volume = A^T projections, or +=; A^T is the transpose in law RS_EXACT only
 RS_API int32_t rs_residual(int64_t plan, int64_t out, int64_t volume, int64_t measured, int64_t weights, int64_t batch, int64_t norm); // out = weights (measured - A volume); norm = sum of (measured - A volume)^2 where weights > 0
 RS_API int32_t rs_update(int64_t plan, int64_t volume, int64_t projections, int64_t scale, double relaxation, double minimum, double maximum, int64_t batch); // volume = clamp(volume + relaxation scale A^T projections)

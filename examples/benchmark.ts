@@ -4,7 +4,7 @@
 //   make benchmark BENCH_ARGS="--sizes 128,256 --threads 1 --json"
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { coneBeam, DeviceArray, device, type Operator, operator, parallelBeam, sirt, volume } from "raysum";
+import { coneBeam, DeviceArray, device, type Law, type Operator, operator, parallelBeam, sirt, volume } from "raysum";
 import { fail } from "./support/terminal.ts";
 
 const usage = `Usage: bun run examples/benchmark.ts [options]
@@ -13,6 +13,7 @@ const usage = `Usage: bun run examples/benchmark.ts [options]
   --sizes LIST       N: volumes of N^3 voxels, 3N/2 views (default: 64,128,256)
   --slices LIST      N: one slice of N^2 voxels (default: 256,512)
   --seconds S        time spent on each row (default: 2)
+  --law LAW          exact (default) or astra
   --json             one object for each row instead of the table
   --help`;
 
@@ -22,7 +23,7 @@ interface Row {
   device: string;
   threads: number;
   precision: "float32";
-  law: "exact";
+  law: Law;
   milliseconds: number;
   /** Voxels times views per second, in 1e9. */
   gups: number;
@@ -35,7 +36,7 @@ interface Work {
   cone: boolean;
 }
 
-function makeOperator({ size, shape, cone }: Work, on: ReturnType<typeof device>): Operator {
+function makeOperator({ size, shape, cone }: Work, on: ReturnType<typeof device>, law: Law): Operator {
   const [depth] = shape;
   const views = (3 * size) / 2;
   const height = depth / size;
@@ -49,7 +50,7 @@ function makeOperator({ size, shape, cone }: Work, on: ReturnType<typeof device>
         sourceDetectorDistance: 4,
       })
     : parallelBeam({ angleCount: views, detectorShape: [depth, views], detectorSize: [height, 1.5] });
-  return operator(object, beam, { device: on });
+  return operator(object, beam, { device: on, law });
 }
 
 /** The median time of a call in milliseconds, after one to warm up: at least three calls, then as many as the time allows. */
@@ -68,8 +69,8 @@ async function time(on: ReturnType<typeof device>, seconds: number, call: () => 
   return times[times.length >> 1]!;
 }
 
-async function* rows(work: Work, on: ReturnType<typeof device>, seconds: number): AsyncGenerator<Row> {
-  using A = makeOperator(work, on);
+async function* rows(work: Work, on: ReturnType<typeof device>, seconds: number, law: Law): AsyncGenerator<Row> {
+  using A = makeOperator(work, on, law);
   using x = DeviceArray.uniform(A.domainShape, { device: on, seed: 1 });
   using y = DeviceArray.uniform(A.rangeShape, { device: on, seed: 2 });
   using projections = DeviceArray.empty(A.rangeShape, { device: on });
@@ -81,7 +82,7 @@ async function* rows(work: Work, on: ReturnType<typeof device>, seconds: number)
     device: on.name,
     threads: on.name === "cpu" ? on.threads : 0,
     precision: "float32",
-    law: "exact",
+    law,
     milliseconds,
     gups: (operators * updates) / milliseconds / 1e6,
   });
@@ -105,6 +106,7 @@ async function main(): Promise<void> {
       sizes: { type: "string", default: "64,128,256" },
       slices: { type: "string", default: "256,512" },
       seconds: { type: "string", default: "2" },
+      law: { type: "string", default: "exact" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -117,6 +119,8 @@ async function main(): Promise<void> {
         throw new Error(`--${name} ${text}: expected whole numbers of at least 2`);
       return value;
     });
+  const law = values.law;
+  if (law !== "exact" && law !== "astra") throw new Error(`--law ${law}: expected exact or astra`);
   const on = device(values.device);
   const threads = values.threads ? values.threads.split(",").map(Number) : [0];
   const works: Work[] = [
@@ -132,7 +136,7 @@ async function main(): Promise<void> {
     if (count > 0) on.threads = count;
     if (!values.json) console.log(`${on.description}`);
     for (const work of works)
-      for await (const row of rows(work, on, Number(values.seconds))) {
+      for await (const row of rows(work, on, Number(values.seconds), law)) {
         if (values.json) console.log(JSON.stringify(row));
         else {
           const [kind = "", name = ""] = row.work.split(" ");

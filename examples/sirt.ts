@@ -38,7 +38,7 @@ Both:
   --min V, --max V   bounds of every voxel
   --relaxation V     factor of every step (default 1)
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
-  --law LAW          exact (default)
+  --law LAW          exact (default) or astra
   --threads N        CPU threads (default: RAYSUM_THREADS, else all there are)
   --out FOLDER       for figures and results (default out/sirt)
   --json             prints one JSON object and nothing else
@@ -90,10 +90,12 @@ function parseRows(text: string): { start: number; stop: number } {
 async function main(): Promise<void> {
   const values = parse();
   if (values.help) return console.log(usage);
-  if (values.law !== "exact") throw new Error(`--law ${values.law}: expected exact`);
+  const law = values.law;
+  if (law !== "exact" && law !== "astra") throw new Error(`--law ${law}: expected exact or astra`);
   if (values.format !== "npy" && values.format !== "tiff")
     throw new Error(`--format ${values.format}: expected npy or tiff`);
   const common = {
+    law: law as "exact" | "astra",
     iterations: number(
       "iterations",
       values.iterations ?? (values.input === undefined ? "20" : "100"),

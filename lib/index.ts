@@ -6,6 +6,7 @@ export { type ErrorCode, RaysumError } from "./errors.ts";
 export * from "./geometry/index.ts";
 export {
   type ApplyOptions,
+  type Law,
   type LinearMap,
   type Operator,
   type OperatorOptions,

@@ -4,19 +4,34 @@ import { RaysumError } from "./errors.ts";
 import { Beam } from "./geometry/beam.ts";
 import { Volume } from "./geometry/volume.ts";
 import { check, native, readInteger, readText } from "./native/library.ts";
-import { BeamKind, GeometryHeader } from "./native/symbols.ts";
+import { BeamKind, GeometryHeader, Law as LawCode } from "./native/symbols.ts";
 import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
+
+/**
+ * The rule by which rays and voxels meet.
+ *
+ * - `exact`: Joseph's interpolation in float32 (P. M. Joseph, IEEE Trans. Med. Imaging 1, 1982), and back projection as its exact
+ *   transpose.
+ * - `astra`: what the 3D CUDA projectors of the ASTRA Toolbox compute (W. van Aarle et al., Ultramicroscopy 157, 2015): Joseph's
+ *   interpolation with the GPU's weights of 1/256, and a back projection that interpolates the projections at each voxel's shadow
+ *   instead of transposing. `A.T` is then close to the transpose, and no more: as the gradient of `A` it is an approximation.
+ * - `astra2d`: the same for ASTRA's 2D CUDA projectors, for one slice, one detector row and square voxels, in one plane. They choose
+ *   the main axis of a fan's rays, weigh a fan's back projection and break ties in another way than the 3D ones.
+ */
+export type Law = "exact" | "astra" | "astra2d";
 
 export interface OperatorOptions {
   /** Where the operator works; `device()` by default. */
   readonly device?: Device;
+  /** `exact` by default. */
+  readonly law?: Law;
   /**
-   * The rule by which rays and voxels meet. `exact`: Joseph's interpolation in float32 (P. M. Joseph, IEEE Trans. Med. Imaging 1,
-   * 1982), and back projection as its exact transpose.
+   * Rays per pixel along each detector axis; a pixel is their mean. 1 by default, at most 16. Only A knows it in the laws of ASTRA,
+   * and `astra2d` divides columns only.
    */
-  readonly law?: "exact";
-  /** Rays per pixel along each detector axis; a pixel is their mean. 1 by default, at most 16. */
   readonly detectorSupersampling?: number;
+  /** Points per voxel along each axis whose shadows A.T averages, in the laws of ASTRA. 1 by default, at most 16. */
+  readonly voxelSupersampling?: number;
 }
 
 export interface ApplyOptions {
@@ -39,13 +54,13 @@ export interface LinearMap {
 
 /**
  * The projection of a volume along a beam: `A(x)` takes volumes (z, y, x) to projections (row, view, column), each value a line
- * integral in the geometry's unit of length; `A.T(y)` is the exact transpose.
+ * integral in the geometry's unit of length; `A.T(y)` is the exact transpose in law `exact`, and ASTRA's back projection in its laws.
  */
 export interface Operator extends LinearMap {
   readonly volume: Volume;
   readonly beam: Beam;
   readonly device: Device;
-  readonly law: "exact";
+  readonly law: Law;
   /** Which kernels do the work, for people. */
   readonly description: string;
   readonly disposed: boolean;
@@ -80,15 +95,41 @@ export interface UpdateOptions {
   readonly maximum?: number;
 }
 
+const laws: Readonly<Record<Law, number>> = { exact: LawCode.EXACT, astra: LawCode.ASTRA, astra2d: LawCode.ASTRA_2D };
+
+interface Rules {
+  readonly law: Law;
+  readonly detectorSupersampling: number;
+  readonly voxelSupersampling: number;
+}
+
+function checkRules(options: OperatorOptions): Rules {
+  const { law = "exact", detectorSupersampling = 1, voxelSupersampling = 1 } = options;
+  if (!Object.hasOwn(laws, law))
+    throw new RaysumError("argument", `law "${law}": expected "exact", "astra" or "astra2d"`);
+  for (const [name, value] of Object.entries({ detectorSupersampling, voxelSupersampling }))
+    if (!(Number.isInteger(value) && value >= 1 && value <= 16))
+      throw new RaysumError("argument", `${name} ${value}: expected a whole number from 1 to 16`);
+  if (law === "exact" && voxelSupersampling > 1)
+    throw new RaysumError(
+      "argument",
+      `voxelSupersampling ${voxelSupersampling} in law "exact": expected 1, it has no meaning for an exact transpose`,
+    );
+  return { law, detectorSupersampling, voxelSupersampling };
+}
+
 /** The numbers of rs_plan_create, laid out as csrc/raysum.h says. */
-function packGeometry(volume: Volume, beam: Beam, detectorSupersampling: number): Float64Array {
+function packGeometry(volume: Volume, beam: Beam, rules: Rules): Float64Array {
   const vectors = beam.vectors;
   const numbers = new Float64Array(GeometryHeader.HEADER + vectors.length);
   numbers[GeometryHeader.BEAM] = beam.kind === "parallel" ? BeamKind.PARALLEL : BeamKind.CONE;
   numbers.set(volume.shape, GeometryHeader.SHAPE);
   numbers.set(volume.voxelSize, GeometryHeader.VOXEL_SIZE);
   numbers.set(volume.position, GeometryHeader.POSITION);
-  numbers.set([beam.viewCount, ...beam.detectorShape, detectorSupersampling], GeometryHeader.VIEWS);
+  numbers.set([beam.viewCount, ...beam.detectorShape], GeometryHeader.VIEWS);
+  numbers[GeometryHeader.DETECTOR_SUPERSAMPLING] = rules.detectorSupersampling;
+  numbers[GeometryHeader.LAW] = laws[rules.law];
+  numbers[GeometryHeader.VOXEL_SUPERSAMPLING] = rules.voxelSupersampling;
   numbers.set(vectors, GeometryHeader.HEADER);
   return numbers;
 }
@@ -118,20 +159,14 @@ function checkExact(what: string, array: DeviceArray, shape: Shape, device: Devi
 /**
  * Makes the projection operator of a volume and a beam.
  *
- * @throws RaysumError "argument" for a geometry that defines no projection, "memory" when the device has no room for its workspace.
+ * @throws RaysumError "argument" for a geometry that defines no projection, or one that the law does not cover, "memory" when the device has no room for its workspace.
  */
 export function operator(volume: Volume, beam: Beam, options: OperatorOptions = {}): Operator {
   if (!(volume instanceof Volume)) throw new RaysumError("argument", "operator: the first argument must be a volume");
   if (!(beam instanceof Beam)) throw new RaysumError("argument", "operator: the second argument must be a beam");
-  const { law = "exact", detectorSupersampling = 1 } = options;
-  if (law !== "exact") throw new RaysumError("argument", `law "${law}": expected "exact"`);
-  if (!(Number.isInteger(detectorSupersampling) && detectorSupersampling >= 1 && detectorSupersampling <= 16))
-    throw new RaysumError(
-      "argument",
-      `detectorSupersampling ${detectorSupersampling}: expected a whole number from 1 to 16`,
-    );
+  const rules = checkRules(options);
   const device = chosenDevice(options.device);
-  const geometry = packGeometry(volume, beam, detectorSupersampling);
+  const geometry = packGeometry(volume, beam, rules);
   const plan = readInteger((out) => native().rs_plan_create(device.id, geometry, BigInt(geometry.length), out));
   let disposed = false;
 
@@ -211,7 +246,7 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     volume,
     beam,
     device,
-    law,
+    law: rules.law,
     domainShape: volumeShape,
     rangeShape: projectionShape,
     rowSums: () => sums(forward, volumeShape),

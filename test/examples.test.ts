@@ -184,7 +184,7 @@ describe("examples/sirt.ts", () => {
         [["--size", "1"], /--size 1: expected a whole number of at least 2/],
         [["--iterations", "0"], /--iterations 0/],
         [["--noise", "lots"], /--noise lots/],
-        [["--law", "strip"], /--law strip: expected exact/],
+        [["--law", "strip"], /--law strip: expected exact or astra/],
         [["--device", "cuda:99"], /there is no device "cuda:99"/],
         [["--rows", "5:2"], /--rows 5:2/],
         [["--bogus"], /--bogus/],

@@ -1,7 +1,17 @@
 // Reconstructs a measured scan; load.ts says of which kinds.
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Beam, coneBeam, type Device, DeviceArray, operator, parallelBeam, type Volume, volume } from "raysum";
+import {
+  type Beam,
+  coneBeam,
+  type Device,
+  DeviceArray,
+  type Law,
+  operator,
+  parallelBeam,
+  type Volume,
+  volume,
+} from "raysum";
 import { createNpy, createTiff, type HostArray } from "raysum/io";
 import { imagePanel, linePanel } from "raysum/plot";
 import { findRotationCentre } from "raysum/preprocess";
@@ -28,6 +38,7 @@ export interface ScanGeometry {
 
 export interface ScanOptions extends ScanFiles, RunOptions {
   readonly device: Device;
+  readonly law: Law;
   readonly geometry: ScanGeometry;
   readonly out: string;
   /** Of the volume. */
@@ -94,10 +105,10 @@ function describe(scan: Scan, geometry: ScanGeometry): { object: Volume; beam: B
 
 /** Reconstructs a scan, writes the volume and the figures, and returns what was measured. */
 export async function reconstructScan(options: ScanOptions): Promise<Record<string, unknown>> {
-  const { device, input, geometry, iterations, out, format } = options;
+  const { device, law, input, geometry, iterations, out, format } = options;
   const scan = await loadScan(options);
   const { object, beam, rotationCentre } = describe(scan, geometry);
-  using A = operator(object, beam, { device });
+  using A = operator(object, beam, { device, law });
   using y = await DeviceArray.empty(A.rangeShape, { device }).write(scan.projections.data);
   const { residuals, millisecondsPerIteration, ...run } = await runSirt(A, y, "SIRT", options);
   using x = run.x;

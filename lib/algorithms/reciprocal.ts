@@ -1,9 +1,12 @@
 import type { DeviceArray } from "../array.ts";
 
 /**
- * 1 / sum where a ray or voxel is seen, and 0 where its sum is at most `relative` times the largest: how row and column sums become
- * the weights of SIRT, `R = reciprocal(A.rowSums())` and `C = reciprocal(A.columnSums())`. A new array.
+ * 1 / sum where a ray or voxel is seen, and 0 where its sum is at most `relative` times the largest or at most `absolute`: how row and
+ * column sums become the weights of SIRT, `R = reciprocal(A.rowSums())` and `C = reciprocal(A.columnSums())`. A new array.
  */
-export function reciprocal(sums: DeviceArray, { relative = 1e-6 }: { relative?: number } = {}): DeviceArray {
-  return sums.reciprocal({ relative });
+export function reciprocal(
+  sums: DeviceArray,
+  { absolute = 0, relative = 1e-6 }: { absolute?: number; relative?: number } = {},
+): DeviceArray {
+  return sums.reciprocal({ absolute, relative });
 }

@@ -79,9 +79,9 @@ function checkOptions(A: Operator, y: DeviceArray, options: SirtOptions): readon
 }
 
 /** Reciprocal sums: 0 where a ray or voxel sees (almost) nothing. */
-function weights(sums: DeviceArray, mask: DeviceArray | undefined): DeviceArray {
+function weights(A: Operator, sums: DeviceArray, mask: DeviceArray | undefined): DeviceArray {
   try {
-    const inverse = reciprocal(sums);
+    const inverse = A.law === "exact" ? reciprocal(sums) : reciprocal(sums, { absolute: 1e-6, relative: 0 });
     return mask ? inverse.mulAssign(mask) : inverse;
   } finally {
     sums.dispose();
@@ -109,8 +109,8 @@ function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
     else x.fill(0);
     if (volumeMask) x.mulAssign(volumeMask);
     const first = device.record() + 1n;
-    const R = weights(volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
-    const C = weights(projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
+    const R = weights(A, volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
+    const C = weights(A, projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
     const r = DeviceArray.empty([...batch, ...A.rangeShape], { device });
     const norm = DeviceArray.empty([2 * sizeOf(batch)], { device });
     return { x, R, C, r, norm, weights: { first, last: device.record() } as Queued };
@@ -200,10 +200,10 @@ async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncG
 }
 
 /**
- * Simultaneous iterative reconstruction: with R = 1 / (A 1) and C = 1 / (A.T 1), entries below 1e-6 of the largest sum becoming 0,
- * each iteration takes x = x + relaxation C A.T R (y - A x), then clamps below and above. Rays and voxels that see nothing take no
- * part. A volume mask multiplies x and C, a projection mask multiplies R, and both enter the sums. (P. Gilbert, J. Theor. Biol. 36,
- * 1972; the weights are those of J. Gregor and T. Benson, IEEE Trans. Med. Imaging 27, 2008.)
+ * Simultaneous iterative reconstruction: with R = 1 / (A 1) and C = 1 / (A.T 1), entries below 1e-6 of the largest sum (in the laws
+ * of ASTRA: below 1e-6) becoming 0, each iteration takes x = x + relaxation C A.T R (y - A x), then clamps below and above. Rays and
+ * voxels that see nothing take no part. A volume mask multiplies x and C, a projection mask multiplies R, and both enter the sums.
+ * (P. Gilbert, J. Theor. Biol. 36, 1972; the weights are those of J. Gregor and T. Benson, IEEE Trans. Med. Imaging 27, 2008.)
  *
  * The iterations run fused, two kernels each, at most two queued ahead; the event loop stays free.
  *

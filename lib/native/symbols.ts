@@ -1,6 +1,6 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 1;
+export const RS_ABI = 2;
 export const RS_TRANSFER_BYTES = 67108864;
 
 export const Status = {
@@ -49,6 +49,12 @@ export const BeamKind = {
   CONE: 1,
 } as const;
 
+export const Law = {
+  EXACT: 0,
+  ASTRA: 1,
+  ASTRA_2D: 2,
+} as const;
+
 export const MemoryCounter = {
   BYTES_IN_USE: 0,
   BYTES_CACHED: 1,
@@ -69,7 +75,9 @@ export const GeometryHeader = {
   ROWS: 11,
   COLUMNS: 12,
   DETECTOR_SUPERSAMPLING: 13,
-  HEADER: 14,
+  LAW: 14,
+  VOXEL_SUPERSAMPLING: 15,
+  HEADER: 16,
 } as const;
 
 export const symbols = {

@@ -1,0 +1,331 @@
+// astra.c: the family `rs_astra`: what ASTRA's CUDA projectors compute, on the CPU, for parallel and cone beams with any vectors.
+//
+// Forward: Joseph's method with one main axis a view, interpolated by the texture law of astra_texture.h. Lanes are neighbouring
+// columns of the detector.
+// Back: not the transpose. Every voxel's centre is projected onto the detector, and the projection interpolated there by the same
+// law is added with the weight of the ray's density. Lanes are neighbours along x.
+// Law RS_ASTRA_2D is that of the 2D projectors: in the plane of one slice; a fan's rays each have their own main axis, and its back
+// projection falls off with the distance instead of its square.
+//
+// The workspace holds the volume (z, y, x) or the projections (view, row, column) with a border of zeros.
+#include "astra_rays.h"
+#include "status.h"
+
+#include <float.h>
+#include <stdlib.h>
+
+#define TILE 64           // columns in a task of forward, voxels along x in a task of back
+#define GROUP 32          // most detector rows in a task of forward
+#define SIDE 8            // most voxels along y and z in a task of back
+#define SAMPLES 2097152.0 // in a task, roughly: some milliseconds
+
+// Where the columns and rows of one view lie, as affine functions of a voxel's (z, y, x, 1), scaled for rs_texture_place. Cone beams
+// divide both by `depth`: the distance from the source, 1 at the detector.
+typedef struct {
+  double column[4], row[4], depth[4];
+  double weight;
+} back_view;
+
+typedef struct {
+  back_view *view;
+  int flat;              // law RS_ASTRA_2D
+  int32_t group;         // detector rows in a task of forward
+  int64_t groups, tiles; // of a view
+  int32_t height, depth; // voxels along y and z in a task of back
+  int64_t packed_floats; // of the workspace; then the sums of squares of forward's tasks
+} astra_tables;
+
+static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static double dot(const double *a, const double *b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+
+static void cross(double *out, const double *a, const double *b) {
+  out[0] = a[1] * b[2] - a[2] * b[1];
+  out[1] = a[2] * b[0] - a[0] * b[2];
+  out[2] = a[0] * b[1] - a[1] * b[0];
+}
+
+static int accepts(const rs_geometry *geometry) {
+  (void)geometry;
+  return 1;
+}
+
+// ---- tables
+
+// out = scale (normal . (p - from)) as a function of p.
+static void set_affine(double *out, const double *normal, const double *from, double scale) {
+  for (int k = 0; k < 3; k++) out[k] = scale * normal[k];
+  out[3] = -scale * dot(normal, from);
+}
+
+static void make_back_view(const rs_geometry *geometry, const rs_view *view, back_view *out) {
+  const int flat = geometry->law == RS_ASTRA_2D;
+  const double s = geometry->supersampling, voxel = geometry->voxel[RS_X];
+  double u[3], v[3], first[3], origin[3], normal[3], across[3], direction[3], area[3], world_u[3], world_v[3];
+  // Back to whole pixels: `first` is the centre of pixel (0, 0). In 2D everything is in the plane, and v is along z.
+  for (int k = 0; k < 3; k++) {
+    const int out_of_plane = flat && k == RS_Z;
+    u[k] = out_of_plane ? 0 : s * view->u[k];
+    v[k] = flat ? k == RS_Z : s * view->v[k];
+    first[k] = out_of_plane ? 0 : view->corner[k] + 0.5 * (s - 1) * (view->u[k] + (flat ? 0 : view->v[k]));
+    origin[k] = out_of_plane ? 0 : view->origin[k];
+    world_u[k] = u[k] * geometry->voxel[k];
+    world_v[k] = v[k] * geometry->voxel[k];
+    direction[k] = geometry->beam == RS_CONE ? first[k] - origin[k] : origin[k];
+  }
+  cross(area, world_u, world_v);
+  out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(dot(area, area));
+  cross(normal, u, v);
+  double height = dot(direction, normal);
+  const double *from = geometry->beam == RS_CONE ? origin : first;
+  cross(across, v, direction);
+  set_affine(out->column, across, from, RS_TEXTURE_SCALE / height);
+  cross(across, direction, u);
+  set_affine(out->row, across, from, RS_TEXTURE_SCALE / height);
+  set_affine(out->depth, normal, from, 1 / height);
+  if (geometry->beam == RS_PARALLEL) out->column[3] += RS_TEXTURE_OFFSET, out->row[3] += RS_TEXTURE_OFFSET;
+  if (flat) // of the voxel across the beam: per column, and per distance between rays where u is oblique to them
+    out->weight = geometry->beam == RS_CONE ? voxel / sqrt(dot(u, u)) : voxel * sqrt(dot(direction, direction)) / fabs(height);
+}
+
+static int32_t check_flat(const rs_geometry *geometry) {
+  const double *voxel = geometry->voxel;
+  if (geometry->shape[RS_Z] != 1 || geometry->rows != 1)
+    return rs_fail(RS_EARGUMENT, "law astra2d: %d slices and %d detector rows: expected one slice and one row", geometry->shape[RS_Z],
+                   geometry->rows);
+  if (fabs(voxel[RS_X] - voxel[RS_Y]) > 1e-5 * voxel[RS_X])
+    return rs_fail(RS_EARGUMENT, "law astra2d: voxels of %g x %g along y and x: expected squares", voxel[RS_Y], voxel[RS_X]);
+  for (int32_t i = 0; i < geometry->views; i++) {
+    const rs_view *view = &geometry->view[i];
+    double s = geometry->supersampling, middle = view->corner[RS_Z] + 0.5 * (s - 1) * view->v[RS_Z];
+    double off = fabs(view->u[RS_Z]) + fabs(view->v[RS_Y]) + fabs(view->v[RS_X]) + fabs(view->origin[RS_Z]) + fabs(middle);
+    if (off > 1e-6) return rs_fail(RS_EARGUMENT, "law astra2d: view %d leaves the plane of the slice, or its v is not along z", i);
+  }
+  return RS_OK;
+}
+
+static void release(rs_plan *plan) {
+  astra_tables *tables = plan->tables;
+  free(tables->view);
+  free(tables);
+  plan->tables = NULL;
+}
+
+static int32_t prepare(rs_plan *plan) {
+  const rs_geometry *geometry = &plan->geometry;
+  const int32_t *shape = geometry->shape;
+  const int flat = geometry->law == RS_ASTRA_2D;
+  if (flat && check_flat(geometry)) return RS_EARGUMENT;
+  int64_t image = (int64_t)(geometry->rows + RS_TEXTURE_BORDER) * (geometry->columns + RS_TEXTURE_BORDER);
+  int64_t slice = (int64_t)(shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER),
+          volume = (shape[RS_Z] + RS_TEXTURE_BORDER) * slice;
+  if (image > INT32_MAX)
+    return rs_fail(RS_EARGUMENT, "a detector of %d x %d pixels: law astra takes at most %d", geometry->rows, geometry->columns, INT32_MAX);
+  if (volume > INT32_MAX)
+    return rs_fail(RS_EARGUMENT, "a volume of %d x %d x %d voxels: law astra takes at most %d", shape[0], shape[1], shape[2], INT32_MAX);
+  astra_tables *tables = calloc(1, sizeof *tables);
+  back_view *view = malloc((size_t)geometry->views * sizeof *view);
+  if (!tables || !view) {
+    free(tables);
+    free(view);
+    return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  }
+  plan->tables = tables;
+  tables->view = view;
+  tables->flat = flat;
+  for (int32_t i = 0; i < geometry->views; i++) make_back_view(geometry, &geometry->view[i], &view[i]);
+  int32_t longest = shape[RS_X] > shape[RS_Y] ? shape[RS_X] : shape[RS_Y];
+  if (longest < shape[RS_Z]) longest = shape[RS_Z];
+  double s = geometry->supersampling, n = geometry->voxel_supersampling;
+  double rows = SAMPLES / (TILE * s * s * longest), side = SAMPLES / (TILE * n * n * n * geometry->views);
+  tables->group = (int32_t)fmax(1, fmin(GROUP, rows));
+  tables->groups = parts(geometry->rows, tables->group);
+  tables->tiles = parts(geometry->columns, TILE);
+  tables->height = (int32_t)fmax(1, fmin(SIDE, sqrt(side)));
+  tables->depth = (int32_t)fmax(1, fmin(fmin(SIDE, shape[RS_Z]), side / tables->height));
+  int64_t floats = geometry->views * image > volume ? geometry->views * image : volume;
+  tables->packed_floats = parts(floats, 16) * 16;
+  plan->workspace_floats = tables->packed_floats + 2 * geometry->views * tables->groups * tables->tiles;
+  return RS_OK;
+}
+
+// What the tasks of a parallel loop share.
+typedef struct {
+  const rs_plan *plan;
+  const astra_tables *tables;
+  rs_output output;   // of one batch item
+  const float *input; // of one batch item
+  float *packed;
+  double *squares; // of forward's tasks, or NULL
+} astra_work;
+
+// A row of an image with its border, or the border itself where source is NULL.
+static void pack_row(float *to, const float *source, int32_t count) {
+  to[0] = to[count + 1] = to[count + 2] = 0;
+  if (source)
+    memcpy(to + 1, source, (size_t)count * sizeof *to);
+  else
+    memset(to + 1, 0, (size_t)count * sizeof *to);
+}
+
+// ---- forward
+
+static void pack_slice(void *context, int64_t z, int worker) {
+  (void)worker;
+  const astra_work *work = context;
+  const int32_t *shape = work->plan->geometry.shape;
+  int64_t pitch = shape[RS_X] + RS_TEXTURE_BORDER, rows = shape[RS_Y] + RS_TEXTURE_BORDER;
+  for (int64_t y = 0; y < rows; y++) {
+    int inside = z >= 1 && z <= shape[RS_Z] && y >= 1 && y <= shape[RS_Y];
+    const float *source = inside ? work->input + ((z - 1) * shape[RS_Y] + y - 1) * shape[RS_X] : NULL;
+    pack_row(work->packed + (z * rows + y) * pitch, source, shape[RS_X]);
+  }
+}
+
+static void forward_task(void *context, int64_t task, int worker) {
+  (void)worker;
+  const astra_work *work = context;
+  const astra_tables *tables = work->tables;
+  const rs_geometry *geometry = &work->plan->geometry;
+  int64_t tile = task % tables->tiles, group = task / tables->tiles % tables->groups, index = task / tables->tiles / tables->groups;
+  const rs_view *view = &geometry->view[index];
+  int32_t column = (int32_t)tile * TILE, row = (int32_t)group * tables->group;
+  int columns = (int)smaller(TILE, geometry->columns - column), rows = (int)smaller(tables->group, geometry->rows - row);
+  float sum[GROUP][TILE];
+  memset(sum, 0, sizeof sum);
+  for (int c = 0; c < columns; c += ASTRA_LANES) {
+    int count = (int)smaller(ASTRA_LANES, columns - c);
+    for (int r = 0; r < rows; r++)
+      if (tables->flat && geometry->beam == RS_CONE) {
+        astra_project(geometry, view, RS_Y, work->packed, row + r, column + c, count, sum[r] + c);
+        astra_project(geometry, view, RS_X, work->packed, row + r, column + c, count, sum[r] + c);
+      } else {
+        astra_project(geometry, view, astra_main_axis(geometry, view), work->packed, row + r, column + c, count, sum[r] + c);
+      }
+  }
+  double squares = 0;
+  for (int r = 0; r < rows; r++)
+    squares += rs_output_row(&work->output, (size_t)(((int64_t)(row + r) * geometry->views + index) * geometry->columns + column), sum[r],
+                             columns);
+  if (work->squares) work->squares[task] = squares;
+}
+
+static int64_t voxel_count(const rs_geometry *geometry) { return (int64_t)geometry->shape[0] * geometry->shape[1] * geometry->shape[2]; }
+static int64_t pixel_count(const rs_geometry *geometry) { return (int64_t)geometry->rows * geometry->views * geometry->columns; }
+
+static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch,
+                       double *norm) {
+  const astra_tables *tables = plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  int64_t voxels = voxel_count(geometry), pixels = pixel_count(geometry), tasks = geometry->views * tables->groups * tables->tiles;
+  double *squares = (double *)(plan->workspace + tables->packed_floats);
+  for (int64_t item = 0; item < batch; item++) {
+    astra_work work = {plan, tables, *output, volume + item * voxels, plan->workspace, norm ? squares : NULL};
+    work.output.target += item * pixels;
+    if (output->mode == RS_RESIDUAL) work.output.measured += item * pixels;
+    if (rs_parallel_for(operation, geometry->shape[RS_Z] + RS_TEXTURE_BORDER, pack_slice, &work)) return RS_CANCELLED;
+    if (rs_parallel_for(operation, tasks, forward_task, &work)) return RS_CANCELLED;
+    if (!norm) continue;
+    norm[item] = 0;
+    for (int64_t i = 0; i < tasks; i++) norm[item] += squares[i];
+  }
+  return RS_OK;
+}
+
+// ---- back
+
+static void pack_view(void *context, int64_t view, int worker) {
+  (void)worker;
+  const astra_work *work = context;
+  const rs_geometry *geometry = &work->plan->geometry;
+  int64_t pitch = geometry->columns + RS_TEXTURE_BORDER, rows = geometry->rows + RS_TEXTURE_BORDER;
+  for (int64_t row = 0; row < rows; row++) {
+    int inside = row >= 1 && row <= geometry->rows;
+    const float *source = inside ? work->input + ((row - 1) * geometry->views + view) * geometry->columns : NULL;
+    pack_row(work->packed + (view * rows + row) * pitch, source, geometry->columns);
+  }
+}
+
+// sum[k] += 256 times what view adds to the voxels at (z, y, x + k). `power`: of the depth by which the weight is divided.
+ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last, const back_view *view, double z, double y, double x,
+                          int cone, int power, float *sum) {
+  const double *c = view->column, *r = view->row, *d = view->depth;
+  const double column = c[0] * z + c[1] * y + c[3], row = r[0] * z + r[1] * y + r[3], depth = d[0] * z + d[1] * y + d[3];
+  const float weight = (float)view->weight;
+  double p[ASTRA_LANES], q[ASTRA_LANES];
+  float share[ASTRA_LANES];
+  for (int k = 0; k < ASTRA_LANES; k++) {
+    p[k] = column + c[2] * (x + k);
+    q[k] = row + r[2] * (x + k);
+    share[k] = weight;
+    if (!cone) continue;
+    const double near = 1 / (depth + d[2] * (x + k));
+    p[k] = p[k] * near + RS_TEXTURE_OFFSET;
+    q[k] = q[k] * near + RS_TEXTURE_OFFSET;
+    const float all = weight * (float)(power == 2 ? near * near : fabs(near));
+    share[k] = all < FLT_MAX ? all : 0; // in the plane of the source there is no place either
+  }
+  for (int k = 0; k < ASTRA_LANES; k++)
+    sum[k] +=
+        share[k] * rs_texture_sample(image, rs_texture_place(p[k], last[0]), rs_texture_place(q[k], last[1]), 1, pitch, rs_texture_xz);
+}
+
+static void back_task(void *context, int64_t task, int worker) {
+  (void)worker;
+  const astra_work *work = context;
+  const astra_tables *tables = work->tables;
+  const rs_geometry *geometry = &work->plan->geometry;
+  const int32_t *shape = geometry->shape;
+  const int n = geometry->voxel_supersampling, n_z = tables->flat ? 1 : n;
+  int64_t across = parts(shape[RS_X], TILE), along = parts(shape[RS_Y], tables->height);
+  int32_t x0 = (int32_t)(task % across) * TILE, y0 = (int32_t)(task / across % along) * tables->height,
+          z0 = (int32_t)(task / across / along) * tables->depth;
+  int columns = (int)smaller(TILE, shape[RS_X] - x0), rows = (int)smaller(tables->height, shape[RS_Y] - y0),
+      slices = (int)smaller(tables->depth, shape[RS_Z] - z0);
+  int32_t pitch = geometry->columns + RS_TEXTURE_BORDER;
+  const double last[2] = {rs_texture_last(geometry->columns), rs_texture_last(geometry->rows)};
+  float sum[SIDE][SIDE][TILE];
+  memset(sum, 0, sizeof sum);
+  for (int32_t view = 0; view < geometry->views; view++) {
+    const float *image = work->packed + (int64_t)view * (geometry->rows + RS_TEXTURE_BORDER) * pitch;
+    const back_view *at = &tables->view[view];
+    for (int z = 0; z < slices; z++)
+      for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x += ASTRA_LANES)
+          for (int sub = 0; sub < n_z * n * n; sub++) {
+            float *to = sum[z][y] + x;
+            double dz = (sub / n / n + 0.5) / n_z - 0.5, dy = (sub / n % n + 0.5) / n - 0.5, dx = (sub % n + 0.5) / n - 0.5;
+            double pz = z0 + z + dz, py = y0 + y + dy, px = x0 + x + dx;
+            if (geometry->beam == RS_PARALLEL)
+              collect(image, pitch, last, at, pz, py, px, 0, 0, to);
+            else if (tables->flat)
+              collect(image, pitch, last, at, pz, py, px, 1, 1, to);
+            else
+              collect(image, pitch, last, at, pz, py, px, 1, 2, to);
+          }
+  }
+  const float share = (float)(1 / (RS_TEXTURE_SCALE * n_z * n * n));
+  for (int z = 0; z < slices; z++)
+    for (int y = 0; y < rows; y++) {
+      for (int x = 0; x < columns; x++) sum[z][y][x] *= share;
+      rs_output_row(&work->output, (size_t)(((int64_t)(z0 + z) * shape[RS_Y] + y0 + y) * shape[RS_X] + x0), sum[z][y], columns);
+    }
+}
+
+static int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
+  const astra_tables *tables = plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  int64_t tasks =
+      parts(geometry->shape[RS_X], TILE) * parts(geometry->shape[RS_Y], tables->height) * parts(geometry->shape[RS_Z], tables->depth);
+  for (int64_t item = 0; item < batch; item++) {
+    astra_work work = {plan, tables, *output, projections + item * pixel_count(geometry), plan->workspace, NULL};
+    work.output.target += item * voxel_count(geometry);
+    if (rs_parallel_for(operation, geometry->views, pack_view, &work)) return RS_CANCELLED;
+    if (rs_parallel_for(operation, tasks, back_task, &work)) return RS_CANCELLED;
+  }
+  return RS_OK;
+}
+
+const rs_family RS_NAME(rs_astra) = {
+    .name = "astra", .accepts = accepts, .prepare = prepare, .release = release, .forward = forward, .back = back};
