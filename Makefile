@@ -31,11 +31,21 @@ OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$
 HEADERS := $(wildcard csrc/*.h)
 CPU_LIBRARY := $(BUILD)/libraysum.so
 
-.PHONY: all help found cpu sirt test test-reference check format symbols benchmark clean
+# The CUDA library: the objects of the CPU library and those of csrc/cuda, cudart linked statically.
+NVCC ?= nvcc
+CUDA_ARCH ?= sm_90
+CUDA_FLAGS ?= -O3 -lineinfo
+CUDA_SOURCES := $(wildcard csrc/cuda/*.cu)
+CUDA_OBJECTS := $(CUDA_SOURCES:csrc/cuda/%.cu=$(BUILD)/cuda/%.o)
+CUDA_HEADERS := $(wildcard csrc/cuda/*.h)
+CUDA_LIBRARY := $(BUILD)/libraysum_cuda.so
+
+.PHONY: all help found cpu cuda sirt test test-reference check format symbols benchmark clean
 all: found cpu
 
 help:
 	@echo "make            the CPU library ($(CPU_LIBRARY))"
+	@echo "make cuda       the CUDA library ($(CUDA_LIBRARY)) where nvcc is (CUDA_ARCH)"
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make test-reference  what ASTRA and tomosipo computed, case by case (RAYSUM_REFERENCE)"
@@ -55,6 +65,16 @@ cpu: $(CPU_LIBRARY)
 $(CPU_LIBRARY): $(OBJECTS)
 	$(CC) -shared -Wl,-z,nodelete $(ALL_CFLAGS) -o $@.new $^ $(LDLIBS)
 	@mv $@.new $@
+
+cuda: $(CUDA_LIBRARY)
+
+$(CUDA_LIBRARY): $(OBJECTS) $(CUDA_OBJECTS)
+	$(NVCC) -shared -ccbin $(CC) -cudart static -arch=$(CUDA_ARCH) -Xlinker -z,nodelete,--exclude-libs,ALL,--as-needed -o $@.new $^ $(LDLIBS)
+	@mv $@.new $@
+
+$(BUILD)/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS) $(HEADERS) Makefile
+	@mkdir -p $(BUILD)/cuda
+	$(NVCC) -std=c++17 -arch=$(CUDA_ARCH) $(CUDA_FLAGS) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics,-Wall,-Wextra,-Werror -c -o $@ $<
 
 $(BUILD):
 	@mkdir -p $@
@@ -103,12 +123,12 @@ check: $(NODE_MODULES) $(CPU_LIBRARY)
 	@nm -D --defined-only $(CPU_LIBRARY) | awk '{print $$3}' | sort > $(BUILD)/exported.txt
 	@sed -n 's/^RS_API int32_t \(rs_[a-z_]*\)(.*/\1/p' csrc/raysum.h | sort | diff - $(BUILD)/exported.txt \
 	  && echo "the library exports what csrc/raysum.h declares"
-	@if command -v clang-format > /dev/null; then clang-format --dry-run --Werror csrc/*.c csrc/*.h && echo "C is formatted"; \
+	@if command -v clang-format > /dev/null; then clang-format --dry-run --Werror csrc/*.[ch] csrc/cuda/*.cu csrc/cuda/*.h && echo "C is formatted"; \
 	  else echo "skipped: clang-format is missing, C format not checked"; fi
 
 format: $(NODE_MODULES)
 	$(BIN)/biome check --write .
-	clang-format -i csrc/*.c csrc/*.h
+	clang-format -i csrc/*.[ch] csrc/cuda/*.cu csrc/cuda/*.h
 
 clean:
 	rm -rf $(BUILD) out

@@ -9,6 +9,7 @@
 //
 // The workspace holds the volume (z, y, x) or the projections (view, row, column) with a border of zeros.
 #include "astra_rays.h"
+#include "output_row.h"
 #include "status.h"
 
 #include <float.h>

@@ -1,4 +1,6 @@
-// dispatch.c: which of the compiled copies of the kernels this processor can run.
+// dispatch.c: which kernels a device runs; on the CPU, which of their compiled copies this processor can run.
+#include "cuda_calls.h"
+#include "device.h"
 #include "plan.h"
 #include "raysum.h"
 
@@ -32,6 +34,9 @@ static const target *choose(void) {
 static const target *choose(void) { return &plain; }
 #endif
 
-const rs_family *const *rs_families(int32_t law) { return law == RS_EXACT ? choose()->exact : choose()->astra; }
+const rs_family *const *rs_families(int32_t device, int32_t law) {
+  if (device != RS_CPU) return rs_cuda_families(law);
+  return law == RS_EXACT ? choose()->exact : choose()->astra;
+}
 
 const char *rs_simd_name(void) { return choose()->name; }

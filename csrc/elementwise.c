@@ -1,6 +1,7 @@
 // elementwise.c: the CPU loops over elementwise.h and random.h, in chunks over the pool.
 #include "elementwise.h"
 
+#include "cuda_calls.h"
 #include "device.h"
 #include "random.h"
 #include "status.h"
@@ -10,26 +11,15 @@
 #define CHUNK 32768 // elements of a task: long enough to outweigh its start, short enough to share out small arrays
 #define MAX_PARTIALS 2048
 
-typedef struct {
-  int32_t op;
-  float *out;
-  const float *a, *b;
-  double *result;
-  int64_t count, period, chunk;
-  double p, q;
-  uint64_t seed;
-} elements;
-
-static int32_t over_chunks(rs_operation *operation, elements *e, rs_task task) {
-  e->chunk = CHUNK;
+static int32_t over_chunks(rs_operation *operation, rs_elements *e, rs_task task) {
   return rs_parallel_for(operation, (e->count + CHUNK - 1) / CHUNK, task, e);
 }
 
-static int64_t chunk_end(const elements *e, int64_t start) { return start + e->chunk < e->count ? start + e->chunk : e->count; }
+static int64_t chunk_end(const rs_elements *e, int64_t start) { return start + CHUNK < e->count ? start + CHUNK : e->count; }
 
 // Calls run(out, a, b, count) on stretches in which b does not repeat.
 #define OVER_PERIODS(e, task, BODY)                                                                                     \
-  int64_t start = (task) * (e)->chunk, end = chunk_end(e, start);                                                       \
+  int64_t start = (task)*CHUNK, end = chunk_end(e, start);                                                              \
   while (start < end) {                                                                                                 \
     int64_t phase = start % (e)->period, count = (e)->period - phase < end - start ? (e)->period - phase : end - start; \
     float *out = (e)->out + start;                                                                                      \
@@ -40,16 +30,16 @@ static int64_t chunk_end(const elements *e, int64_t start) { return start + e->c
 
 static void fill_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
-  int64_t start = task * e->chunk, end = chunk_end(e, start);
+  rs_elements *e = context;
+  int64_t start = task * CHUNK, end = chunk_end(e, start);
   float value = (float)e->p;
   for (int64_t i = start; i < end; i++) e->out[i] = value;
 }
 
 static void unary_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
-  int64_t start = task * e->chunk, end = chunk_end(e, start);
+  rs_elements *e = context;
+  int64_t start = task * CHUNK, end = chunk_end(e, start);
   double p = e->p, q = e->q;
   if (e->op == RS_AFFINE) // apart from the others so that it is vectorized; in float64 so that a / 3 is not a * float32(1 / 3)
     for (int64_t i = start; i < end; i++) e->out[i] = (float)(p * e->a[i] + q);
@@ -59,7 +49,7 @@ static void unary_task(void *context, int64_t task, int worker) {
 
 static void binary_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
+  rs_elements *e = context;
   // The switch outside the loop lets each loop be vectorized.
   switch (e->op) {
   case RS_MULTIPLY: {
@@ -76,30 +66,30 @@ static void binary_task(void *context, int64_t task, int worker) {
 
 static void combine_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
+  rs_elements *e = context;
   float alpha = (float)e->p, beta = (float)e->q;
   OVER_PERIODS(e, task, out[i] = alpha * a[i] + beta * b[i])
 }
 
 static void multiply_add_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
+  rs_elements *e = context;
   float alpha = (float)e->p;
   OVER_PERIODS(e, task, out[i] += alpha * a[i] * b[i])
 }
 
 static void reciprocal_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
-  int64_t start = task * e->chunk, end = chunk_end(e, start);
+  rs_elements *e = context;
+  int64_t start = task * CHUNK, end = chunk_end(e, start);
   float least = (float)e->p;
   for (int64_t i = start; i < end; i++) e->out[i] = e->a[i] <= least ? 0 : 1 / e->a[i]; // NaN stays NaN
 }
 
 static void random_task(void *context, int64_t task, int worker) {
   (void)worker;
-  elements *e = context;
-  int64_t start = task * e->chunk, end = chunk_end(e, start);
+  rs_elements *e = context;
+  int64_t start = task * CHUNK, end = chunk_end(e, start);
   for (int64_t i = start; i < end; i += 4) {
     float four[4];
     rs_random_block(e->op, (uint64_t)i / 4, e->seed, e->p, e->q, four);
@@ -108,15 +98,16 @@ static void random_task(void *context, int64_t task, int worker) {
 }
 
 typedef struct {
-  elements e;
+  rs_elements e;
+  int64_t chunk;
   double partial[MAX_PARTIALS];
 } reduction;
 
 static void reduce_task(void *context, int64_t task, int worker) {
   (void)worker;
   reduction *r = context;
-  const elements *e = &r->e;
-  int64_t start = task * e->chunk, end = chunk_end(e, start);
+  const rs_elements *e = &r->e;
+  int64_t start = task * r->chunk, end = start + r->chunk < e->count ? start + r->chunk : e->count;
   const float *b = e->b ? e->b : e->a;
   // Eight running values: independent additions overlap, and each stays short.
   double value[8] = {0};
@@ -130,12 +121,12 @@ static void reduce_task(void *context, int64_t task, int worker) {
   r->partial[task] = value[0];
 }
 
-static int32_t reduce(rs_operation *operation, const elements *e, double *result) {
+static int32_t reduce(rs_operation *operation, const rs_elements *e, double *result) {
   reduction r;
   r.e = *e;
   // The chunk depends on the count alone, so the result does not depend on the number of threads.
-  r.e.chunk = e->count / MAX_PARTIALS + 1 > CHUNK ? e->count / MAX_PARTIALS + 1 : CHUNK;
-  int64_t tasks = (e->count + r.e.chunk - 1) / r.e.chunk;
+  r.chunk = e->count / MAX_PARTIALS + 1 > CHUNK ? e->count / MAX_PARTIALS + 1 : CHUNK;
+  int64_t tasks = (e->count + r.chunk - 1) / r.chunk;
   int32_t status = rs_parallel_for(operation, tasks, reduce_task, &r);
   if (status) return status;
   *result = r.partial[0];
@@ -149,12 +140,12 @@ static int32_t run_binary(rs_operation *o, void *e) { return over_chunks(o, e, b
 static int32_t run_combine(rs_operation *o, void *e) { return over_chunks(o, e, combine_task); }
 static int32_t run_multiply_add(rs_operation *o, void *e) { return over_chunks(o, e, multiply_add_task); }
 static int32_t run_random(rs_operation *o, void *e) { return over_chunks(o, e, random_task); }
-static int32_t run_reduce(rs_operation *o, void *e) { return reduce(o, e, ((elements *)e)->result); }
+static int32_t run_reduce(rs_operation *o, void *e) { return reduce(o, e, ((rs_elements *)e)->result); }
 
 static int32_t run_reciprocal(rs_operation *operation, void *arguments) {
-  elements *e = arguments;
+  rs_elements *e = arguments;
   if (e->q > 0) {
-    elements largest = *e;
+    rs_elements largest = *e;
     double value;
     largest.op = RS_LARGEST;
     int32_t status = reduce(operation, &largest, &value);
@@ -164,9 +155,9 @@ static int32_t run_reciprocal(rs_operation *operation, void *arguments) {
   return over_chunks(operation, e, reciprocal_task);
 }
 
-static int32_t push(const rs_check *check, const char *name, rs_run run, const elements *e) {
+static int32_t push(const rs_check *check, const char *name, rs_run cpu, rs_run cuda, rs_elements *e) {
   if (check->status) return check->status;
-  return rs_queue_push(rs_device_queue(check->device), name, RS_IN_PLACE, run, e, sizeof *e); // out may be an input
+  return rs_device_push(check->device, name, RS_IN_PLACE, cpu, cuda, e, sizeof *e); // out may be an input
 }
 
 static void check_period(rs_check *check, int64_t count, int64_t period) {
@@ -175,7 +166,7 @@ static void check_period(rs_check *check, int64_t count, int64_t period) {
 }
 
 // `out` may be `in`, element for element. Any other overlap would let one chunk read what another has written.
-static void check_same_or_apart(rs_check *check, const elements *e, const float *in, int64_t count, const char *what) {
+static void check_same_or_apart(rs_check *check, const rs_elements *e, const float *in, int64_t count, const char *what) {
   if (in != e->out || count != e->count) rs_check_apart(check, e->out, e->count, in, count, what);
 }
 
@@ -185,24 +176,24 @@ static void check_op(rs_check *check, int32_t op, int32_t most) {
 
 int32_t rs_fill(int64_t out, int64_t count, double value) {
   rs_check check = RS_CHECK;
-  elements e = {.count = count, .p = value};
+  rs_elements e = {.count = count, .p = value};
   e.out = rs_check_floats(&check, out, count, "out");
-  return push(&check, "fill", run_fill, &e);
+  return push(&check, "fill", run_fill, rs_cuda_fill, &e);
 }
 
 int32_t rs_unary(int32_t op, int64_t out, int64_t a, int64_t count, double p, double q) {
   rs_check check = RS_CHECK;
-  elements e = {.op = op, .count = count, .p = p, .q = q};
+  rs_elements e = {.op = op, .count = count, .p = p, .q = q};
   check_op(&check, op, RS_CLAMP);
   e.out = rs_check_floats(&check, out, count, "out");
   e.a = rs_check_floats(&check, a, count, "a");
   check_same_or_apart(&check, &e, e.a, count, "out and a");
-  return push(&check, "unary", run_unary, &e);
+  return push(&check, "unary", run_unary, rs_cuda_unary, &e);
 }
 
 // out, a and b of a call in which b repeats.
-static elements periodic(rs_check *check, int64_t out, int64_t a, int64_t b, int64_t count, int64_t period) {
-  elements e = {.count = count, .period = period};
+static rs_elements periodic(rs_check *check, int64_t out, int64_t a, int64_t b, int64_t count, int64_t period) {
+  rs_elements e = {.count = count, .period = period};
   e.out = rs_check_floats(check, out, count, "out");
   e.a = rs_check_floats(check, a, count, "a");
   e.b = rs_check_floats(check, b, period, "b");
@@ -215,65 +206,59 @@ static elements periodic(rs_check *check, int64_t out, int64_t a, int64_t b, int
 int32_t rs_binary(int32_t op, int64_t out, int64_t a, int64_t b, int64_t count, int64_t period) {
   rs_check check = RS_CHECK;
   check_op(&check, op, RS_MAXIMUM);
-  elements e = periodic(&check, out, a, b, count, period);
+  rs_elements e = periodic(&check, out, a, b, count, period);
   e.op = op;
-  return push(&check, "binary", run_binary, &e);
+  return push(&check, "binary", run_binary, rs_cuda_binary, &e);
 }
 
 int32_t rs_combine(int64_t out, double alpha, int64_t a, double beta, int64_t b, int64_t count, int64_t period) {
   rs_check check = RS_CHECK;
-  elements e = periodic(&check, out, a, b, count, period);
+  rs_elements e = periodic(&check, out, a, b, count, period);
   e.p = alpha;
   e.q = beta;
-  return push(&check, "combine", run_combine, &e);
+  return push(&check, "combine", run_combine, rs_cuda_combine, &e);
 }
 
 int32_t rs_multiply_add(int64_t out, double alpha, int64_t a, int64_t b, int64_t count, int64_t period) {
   rs_check check = RS_CHECK;
-  elements e = periodic(&check, out, a, b, count, period);
+  rs_elements e = periodic(&check, out, a, b, count, period);
   e.p = alpha;
-  return push(&check, "multiply_add", run_multiply_add, &e);
+  return push(&check, "multiply_add", run_multiply_add, rs_cuda_multiply_add, &e);
 }
 
 int32_t rs_reciprocal(int64_t out, int64_t a, int64_t count, double absolute, double relative) {
   rs_check check = RS_CHECK;
-  elements e = {.count = count, .p = absolute, .q = relative};
+  rs_elements e = {.count = count, .p = absolute, .q = relative};
   e.out = rs_check_floats(&check, out, count, "out");
   e.a = rs_check_floats(&check, a, count, "a");
   if (!check.status && !(absolute >= 0 && relative >= 0))
     check.status = rs_fail(RS_EARGUMENT, "thresholds %g and %g: expected numbers of at least 0", absolute, relative);
   check_same_or_apart(&check, &e, e.a, count, "out and a");
-  return push(&check, "reciprocal", run_reciprocal, &e);
+  return push(&check, "reciprocal", run_reciprocal, rs_cuda_reciprocal, &e);
 }
 
 int32_t rs_reduce(int32_t op, int64_t out, int64_t a, int64_t b, int64_t count) {
   rs_check check = RS_CHECK;
-  elements e = {.op = op, .count = count};
+  rs_elements e = {.op = op, .count = count};
   check_op(&check, op, RS_LARGEST);
   int two = op >= RS_DOT && op <= RS_ABSOLUTE_DIFFERENCE;
   e.result = rs_check_doubles(&check, out, 1, "out");
   e.a = rs_check_floats(&check, a, count, "a");
   if (two) e.b = rs_check_floats(&check, b, count, "b");
-  return push(&check, "reduce", run_reduce, &e);
+  return push(&check, "reduce", run_reduce, rs_cuda_reduce, &e);
 }
 
 int32_t rs_random(int32_t distribution, int64_t out, int64_t count, int64_t seed, double p, double q) {
   rs_check check = RS_CHECK;
-  elements e = {.op = distribution, .count = count, .seed = (uint64_t)seed, .p = p, .q = q};
+  rs_elements e = {.op = distribution, .count = count, .seed = (uint64_t)seed, .p = p, .q = q};
   check_op(&check, distribution, RS_NORMAL);
   e.out = rs_check_floats(&check, out, count, "out");
-  return push(&check, "random", run_random, &e);
+  return push(&check, "random", run_random, rs_cuda_random, &e);
 }
-
-typedef struct {
-  float *target;
-  const float *source;
-  int64_t shape[4], target_strides[4], source_strides[4];
-} strided;
 
 static void strided_task(void *context, int64_t task, int worker) {
   (void)worker;
-  const strided *s = context;
+  const rs_strided *s = context;
   int64_t i = task / s->shape[1], j = task % s->shape[1];
   for (int64_t k = 0; k < s->shape[2]; k++) {
     float *target = s->target + i * s->target_strides[0] + j * s->target_strides[1] + k * s->target_strides[2];
@@ -283,14 +268,14 @@ static void strided_task(void *context, int64_t task, int worker) {
 }
 
 static int32_t run_strided(rs_operation *operation, void *arguments) {
-  strided *s = arguments;
+  rs_strided *s = arguments;
   return rs_parallel_for(operation, s->shape[0] * s->shape[1], strided_task, s);
 }
 
 int32_t rs_copy_strided(int64_t target, int64_t source, const int64_t *shape, const int64_t *target_strides,
                         const int64_t *source_strides) {
   rs_check check = RS_CHECK;
-  strided s;
+  rs_strided s;
   int64_t count = 1, target_count = 1, source_count = 1; // elements copied, and the last one touched plus one
   for (int k = 0; k < 4; k++) {
     const int64_t limit = INT64_C(1) << 48;
@@ -318,5 +303,5 @@ int32_t rs_copy_strided(int64_t target, int64_t source, const int64_t *shape, co
   s.source = rs_check_floats(&check, source, source_count, "copy source");
   rs_check_apart(&check, s.target, target_count, s.source, source_count, "copy target and source");
   if (check.status) return check.status;
-  return rs_queue_push(rs_device_queue(check.device), "copy_strided", RS_OVERWRITES, run_strided, &s, sizeof s);
+  return rs_device_push(check.device, "copy_strided", RS_OVERWRITES, run_strided, rs_cuda_copy_strided, &s, sizeof s);
 }

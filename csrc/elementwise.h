@@ -10,6 +10,23 @@
 #define RS_INLINE static inline
 #endif
 
+// The arguments of a call, checked.
+typedef struct {
+  int32_t op;
+  float *out;
+  const float *a, *b;
+  double *result;
+  int64_t count, period;
+  double p, q;
+  uint64_t seed;
+} rs_elements;
+
+typedef struct {
+  float *target;
+  const float *source;
+  int64_t shape[4], target_strides[4], source_strides[4];
+} rs_strided;
+
 RS_INLINE float rs_unary_value(int32_t op, float a, double p, double q) {
   switch (op) {
   case RS_ABSOLUTE: return fabsf(a);

@@ -9,6 +9,10 @@
 #pragma once
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { RS_Z = 0, RS_Y = 1, RS_X = 2 };
 
 typedef struct {
@@ -34,3 +38,7 @@ void rs_geometry_release(rs_geometry *geometry);
 
 // World length of ray between two planes of the main axis, for the fine pixel (row, column).
 double rs_ray_length(const rs_geometry *geometry, const rs_view *view, double row, double column);
+
+#ifdef __cplusplus
+}
+#endif

@@ -2,6 +2,10 @@
 #pragma once
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // Threads: the processor mask and the container's quota, or RAYSUM_THREADS.
 int rs_host_threads(void);
 
@@ -9,3 +13,7 @@ int rs_host_threads(void);
 void *rs_host_reserve(int32_t device, int64_t bytes);
 void rs_host_release(int32_t device, void *memory, int64_t bytes);
 void rs_host_memory(int32_t device, int64_t *free_bytes, int64_t *total_bytes);
+
+#ifdef __cplusplus
+}
+#endif

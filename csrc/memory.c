@@ -1,6 +1,7 @@
 // memory.c: one table of blocks, sorted by address, for all devices.
 #include "memory.h"
 
+#include "cuda_calls.h"
 #include "device.h"
 #include "status.h"
 
@@ -226,10 +227,11 @@ int32_t rs_free(int64_t pointer) {
 }
 
 int32_t rs_adopt(int32_t device, int64_t address, int64_t bytes, int64_t *pointer) {
-  if (!rs_device_queue(device)) return RS_EDEVICE;
+  if (rs_device_check(device)) return RS_EDEVICE;
   if (address <= 0 || address > ADDRESS_MASK || address % 4 || bytes <= 0 || bytes > ADDRESS_MASK - address)
     return rs_fail(RS_EARGUMENT, "address 0x%llx with %lld bytes: expected a multiple of 4 below 2^48 and a positive size",
                    (unsigned long long)address, (long long)bytes);
+  if (device != RS_CPU && rs_cuda_owns(device, (const void *)(intptr_t)address)) return RS_EARGUMENT;
   pthread_mutex_lock(&lock);
   int64_t i = above(address);
   int taken = (i > 0 && blocks[i - 1].address + blocks[i - 1].bytes > address) || (i < block_count && blocks[i].address < address + bytes);
@@ -253,7 +255,7 @@ void rs_memory_count(int32_t device, int32_t counter, int64_t change) {
 }
 
 int32_t rs_memory(int32_t device, int64_t *out) {
-  if (!rs_device_queue(device)) return RS_EDEVICE;
+  if (rs_device_check(device)) return RS_EDEVICE;
   pthread_mutex_lock(&lock);
   memcpy(out, counters[device], sizeof counters[device]);
   pthread_mutex_unlock(&lock);

@@ -6,6 +6,10 @@
 #pragma once
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define RS_MAX_DEVICES 33 // the CPU and up to 32 GPUs
 
 // How a device gets memory from the system. reserve returns NULL when there is none; wait_idle returns when the queue is empty.
@@ -28,3 +32,7 @@ int32_t rs_resolve(int64_t pointer, int64_t bytes, const char *what, int32_t *de
 
 // Counts plans and downloads for rs_memory.
 void rs_memory_count(int32_t device, int32_t counter, int64_t change);
+
+#ifdef __cplusplus
+}
+#endif

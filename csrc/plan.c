@@ -70,16 +70,16 @@ static void release(rs_plan *plan) {
 }
 
 int32_t rs_plan_create(int32_t device, const double *numbers, int64_t count, int64_t *number) {
-  if (!rs_device_queue(device)) return RS_EDEVICE;
+  if (rs_device_check(device)) return RS_EDEVICE;
   rs_plan *plan = calloc(1, sizeof *plan);
   if (!plan) return rs_fail(RS_EMEMORY, "no host memory for a plan");
   plan->device = device;
   int32_t status = rs_geometry_read(&plan->geometry, numbers, count);
   if (!status) {
-    const rs_family *const *families = rs_families(plan->geometry.law);
-    while (families[1] && !(*families)->accepts(&plan->geometry)) families++;
+    const rs_family *const *families = rs_families(device, plan->geometry.law);
+    while (*families && !(*families)->accepts(&plan->geometry)) families++;
     plan->family = *families;
-    status = plan->family->prepare(plan);
+    status = plan->family ? plan->family->prepare(plan) : rs_fail(RS_EARGUMENT, "device %d has no kernels for this geometry", device);
   }
   if (!status && plan->workspace_floats > 0) {
     int32_t any = device;
@@ -110,7 +110,7 @@ int32_t rs_plan_free(int64_t number) {
   if (check.status) return check.status;
   // Queued calls hold the plan itself, so it goes when the queue has passed; its workspace may be handed out again at once.
   int64_t workspace = plan->workspace_pointer;
-  int32_t device = plan->device, status = rs_queue_push(rs_device_queue(device), "plan_free", RS_MUST_RUN, run_release, &plan, sizeof plan);
+  int32_t device = plan->device, status = rs_device_push(device, "plan_free", RS_MUST_RUN, run_release, run_release, &plan, sizeof plan);
   if (status) return status;
   pthread_mutex_lock(&lock);
   int64_t i = index_of(number);
@@ -124,7 +124,7 @@ int32_t rs_plan_name(int64_t number, uint8_t *text, int32_t capacity, int32_t *l
   rs_check check = RS_CHECK;
   rs_plan *plan = find(&check, number);
   if (check.status) return check.status;
-  *length = snprintf((char *)text, (size_t)capacity, "%s, %s", plan->family->name, rs_simd_name());
+  *length = snprintf((char *)text, (size_t)capacity, "%s, %s", plan->family->name, plan->device == RS_CPU ? rs_simd_name() : "cuda");
   if (*length >= capacity) *length = capacity - 1;
   return RS_OK;
 }
@@ -161,10 +161,10 @@ static void check_batch(rs_check *check, int64_t batch) {
     check->status = rs_fail(RS_EARGUMENT, "batch is %lld: expected a positive count", (long long)batch);
 }
 
-static int32_t push(const rs_check *check, const char *name, rs_run run, const projection *p) {
+static int32_t push(const rs_check *check, const char *name, rs_run run, projection *p) {
   if (check->status) return check->status;
   rs_effect effect = p->output.mode == RS_ADD || p->output.mode == RS_UPDATE ? RS_IN_PLACE : RS_OVERWRITES;
-  return rs_queue_push(rs_device_queue(check->device), name, effect, run, p, sizeof *p);
+  return rs_device_push(check->device, name, effect, run, run, p, sizeof *p);
 }
 
 int32_t rs_forward(int64_t number, int64_t projections, int64_t volume, int64_t batch, int32_t accumulate) {

@@ -4,9 +4,13 @@
 #include "output.h"
 #include "queue.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct rs_plan rs_plan;
 
-// A family of CPU kernels for one class of geometries. All families of a law compute the same operators.
+// A family of kernels for one class of geometries. All families of a law compute the same operators.
 // `volume` and `projections` hold `batch` items in the public layout, one behind the other; so do output->target and
 // output->measured, while output->weights is one item that all share.
 typedef struct {
@@ -31,9 +35,9 @@ struct rs_plan {
   int64_t workspace_pointer; // its allocation
 };
 
-// The families of a law for the processor this runs on, in order of preference; the last accepts everything. dispatch.c.
-const rs_family *const *rs_families(int32_t law); // ends with NULL
-const char *rs_simd_name(void);                   // "avx512", "avx2" or "plain"
+// The families of a law for a device, in order of preference; the last accepts everything. dispatch.c.
+const rs_family *const *rs_families(int32_t device, int32_t law); // ends with NULL
+const char *rs_simd_name(void);                                   // "avx512", "avx2" or "plain"
 
 #define RS_DECLARE_FAMILY(name) extern const rs_family name##_avx512, name##_avx2, name##_plain;
 RS_DECLARE_FAMILY(rs_slice)   // parallel beam through one slice or a few, rows on slices: lanes are rays or voxels
@@ -41,3 +45,7 @@ RS_DECLARE_FAMILY(rs_stack)   // parallel beam along the slices: every slice has
 RS_DECLARE_FAMILY(rs_upright) // detector columns along z: all rows of a column share their path in the plane
 RS_DECLARE_FAMILY(rs_general) // anything
 RS_DECLARE_FAMILY(rs_astra)   // the laws of ASTRA, anything
+
+#ifdef __cplusplus
+}
+#endif

@@ -6,6 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct rs_queue rs_queue;
 typedef struct rs_operation rs_operation;
 
@@ -38,3 +42,7 @@ void rs_queue_cancel(rs_queue *queue, int64_t first, int64_t last, int leave_who
 // when the operation was cancelled and tasks were left out. Only from inside an operation.
 int32_t rs_parallel_for(rs_operation *operation, int64_t tasks, rs_task body, void *context);
 int rs_operation_threads(const rs_operation *operation);
+
+#ifdef __cplusplus
+}
+#endif

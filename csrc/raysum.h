@@ -7,7 +7,7 @@
 // A device pointer is an int64_t: the low 48 bits are the address, the bits above are the generation of its allocation.
 // Adding an offset inside the allocation is legal. Every function checks every device pointer (alive, same device, enough bytes
 // left) before anything is queued. Functions that take device pointers queue their work, in order, and return.
-// Device 0 is the CPU.
+// Device 0 is the CPU, device 1 the first GPU.
 //
 // Arrays are float32 in C order. Volumes are (z, y, x); projections are (row, view, column); a batch is an extra leading dimension.
 // One declaration a line is what bindings.ts reads.
@@ -21,7 +21,7 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 2
+#define RS_ABI 3
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
 
 enum rs_status { RS_OK = 0, RS_BUSY = 1, RS_CANCELLED = 2, RS_EARGUMENT = -1, RS_EPOINTER = -2, RS_EMEMORY = -3, RS_EDEVICE = -4, RS_EINTERNAL = -5 };
@@ -44,7 +44,9 @@ RS_API int32_t rs_abi(void); // RS_ABI of the library
 RS_API int32_t rs_error(uint8_t *text, int32_t capacity); // copies the calling thread's last error sentence (UTF-8, not terminated) and returns its length
 RS_API int32_t rs_device_count(int32_t *count); // devices are numbered 0 ... count - 1
 RS_API int32_t rs_device_name(int32_t device, uint8_t *text, int32_t capacity, int32_t *length); // for people, e.g. "CPU, 2 threads, avx512"
+RS_API int32_t rs_device_missing(uint8_t *text, int32_t capacity, int32_t *length); // why there is no CUDA device, in a sentence; empty where there is one
 RS_API int32_t rs_threads(int32_t device, int32_t count, int32_t *threads); // sets the number of threads of a CPU device where count > 0; writes the number in force
+RS_API int32_t rs_stream(int32_t device, int64_t stream); // a GPU works on this cudaStream_t of the caller from now on; 0: on its own again
 RS_API int32_t rs_memory(int32_t device, int64_t *counters); // eight numbers, see rs_memory_counter
 RS_API int32_t rs_memory_trim(int32_t device); // waits for the queue, then gives cached memory back to the system
 

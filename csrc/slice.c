@@ -15,6 +15,7 @@
 // and the sums of squares of every forward task. Large batches fill the lanes of `rs_stack` and are handed to it. Positions are fixed-point numbers made from float64.
 #include "slice_kernel.h"
 #include "slice_pack.h"
+#include "output_row.h"
 
 #define SLICE_CHUNK 64       // columns of a forward task
 #define SLICE_TILE_HEIGHT 32 // voxels of a back task

@@ -1,6 +1,6 @@
 // stack_pack.h: between the public layouts, where one slice or row lies behind the other, and the lanes of the `rs_stack` family.
 #pragma once
-#include "output.h"
+#include "output_row.h"
 #include "stack_tables.h"
 
 #define STACK_SPAN 64 // voxels or columns that are handed to rs_output_row at a time

@@ -13,6 +13,7 @@
 // The workspace holds, for forward, the volume as [zeros][1 + y + 1][1 + x + 1][z, zeros] and sums of squares of every task; for back,
 // the sums of every tile and one phase of the projections as [zeros][virtual view][column][row, zeros]. Places are computed in float64
 // and kept as an integer and a float32 part below one: the weights of both directions agree to float32 rounding.
+#include "output_row.h"
 #include "upright_pack.h"
 
 #define UPRIGHT_COLUMNS 16           // columns of a forward task

@@ -1,6 +1,6 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 2;
+export const RS_ABI = 3;
 export const RS_TRANSFER_BYTES = 67108864;
 
 export const Status = {
@@ -85,7 +85,9 @@ export const symbols = {
   rs_error: ["buffer", "i32"],
   rs_device_count: ["buffer"],
   rs_device_name: ["i32", "buffer", "i32", "buffer"],
+  rs_device_missing: ["buffer", "i32", "buffer"],
   rs_threads: ["i32", "i32", "buffer"],
+  rs_stream: ["i32", "i64"],
   rs_memory: ["i32", "buffer"],
   rs_memory_trim: ["i32"],
   rs_record: ["i32", "buffer"],

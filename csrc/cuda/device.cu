@@ -1,0 +1,307 @@
+// device.cu: the GPUs: their streams, the numbers of their calls, and what becomes of errors.
+//
+// A GPU works in order on one stream, so the stream is its queue: a call launches its kernels and returns. Calls are numbered; a
+// cudaEvent is recorded only when somebody asks how far a device is.
+#include "../device.h"
+#include "../memory.h"
+#include "launch.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+namespace {
+
+// An event behind the call of that number.
+struct mark {
+  mark *next;
+  int64_t number;
+  cudaEvent_t event;
+};
+
+struct gpu {
+  pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+  int32_t device = 0; // from 1
+  bool started = false;
+  char name[320] = "";
+  int multiprocessors = 0;
+  cudaStream_t own = nullptr, stream = nullptr;
+  void *scratch = nullptr;
+  int64_t last = 0, completed = 0;
+  mark *oldest = nullptr, *newest = nullptr; // recorded and not known to be done
+  mark *spares = nullptr;                    // to record again
+  bool lost = false, told = false;
+  char sentence[400] = "";
+};
+
+gpu gpus[RS_MAX_DEVICES - 1];
+int gpu_total;
+char missing[300];
+pthread_once_t counted = PTHREAD_ONCE_INIT;
+thread_local gpu *current; // the device of the call in hand, for rs_cuda_status
+
+void count_gpus() {
+  int driver = 0, runtime = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaError_t error = cudaDriverGetVersion(&driver);
+  if (!error && driver) error = cudaGetDeviceCount(&gpu_total);
+  cudaGetLastError(); // a missing driver is no error of a later call
+  if (gpu_total > RS_MAX_DEVICES - 1) gpu_total = RS_MAX_DEVICES - 1;
+  if (error) gpu_total = 0;
+  if (gpu_total) return;
+  if (!driver)
+    snprintf(missing, sizeof missing, "no NVIDIA driver is installed");
+  else if (error == cudaErrorInsufficientDriver || (error && driver / 1000 < runtime / 1000))
+    snprintf(missing, sizeof missing, "the NVIDIA driver is too old: it has CUDA %d.%d, this library needs %d.0", driver / 1000,
+             driver % 1000 / 10, runtime / 1000);
+  else
+    snprintf(missing, sizeof missing, "the NVIDIA driver (CUDA %d.%d) shows no GPU: %s", driver / 1000, driver % 1000 / 10,
+             error ? cudaGetErrorString(error) : "the count is 0");
+}
+
+gpu &of(int32_t device) { return gpus[device - 1]; }
+
+// Makes a device the current one of this thread for a call.
+struct entered {
+  gpu &g;
+  gpu *before;
+  explicit entered(gpu &entering) : g(entering), before(current) {
+    pthread_mutex_lock(&g.lock);
+    current = &g;
+    cudaSetDevice(g.device - 1);
+  }
+  ~entered() {
+    current = before;
+    pthread_mutex_unlock(&g.lock);
+  }
+};
+
+// Memory. Called with the registry of allocations locked, by calls that may hold a device's lock: these take none.
+
+void *reserve(int32_t device, int64_t bytes) {
+  void *memory = nullptr;
+  cudaSetDevice(device - 1);
+  if (cudaMalloc(&memory, (size_t)bytes) == cudaSuccess) return memory;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void release(int32_t device, void *memory, int64_t) {
+  cudaSetDevice(device - 1);
+  cudaFree(memory);
+  cudaGetLastError();
+}
+
+void available(int32_t device, int64_t *free_bytes, int64_t *total_bytes) {
+  size_t left = 0, total = 0;
+  cudaSetDevice(device - 1);
+  cudaMemGetInfo(&left, &total);
+  cudaGetLastError();
+  *free_bytes = (int64_t)left;
+  *total_bytes = (int64_t)total;
+}
+
+void wait_idle(int32_t device) {
+  cudaSetDevice(device - 1);
+  cudaStreamSynchronize(of(device).stream);
+  cudaGetLastError();
+}
+
+int32_t start(gpu &g, int32_t device) {
+  g.device = device;
+  entered in(g);
+  cudaDeviceProp properties;
+  int32_t status = rs_cuda_status(cudaGetDeviceProperties(&properties, device - 1), "device properties");
+  if (!status) status = rs_cuda_status(cudaStreamCreateWithFlags(&g.own, cudaStreamNonBlocking), "stream");
+  if (!status) status = rs_cuda_status(cudaMalloc(&g.scratch, RS_SCRATCH_BYTES), "scratch memory");
+  if (status) return status;
+  g.stream = g.own;
+  g.multiprocessors = properties.multiProcessorCount;
+  snprintf(g.name, sizeof g.name, "%.200s, %d multiprocessors, %.1f GiB, compute capability %d.%d", properties.name,
+           properties.multiProcessorCount, (double)properties.totalGlobalMem / (1 << 30), properties.major, properties.minor);
+  static char names[RS_MAX_DEVICES][24];
+  snprintf(names[device], sizeof names[device], "cuda:%d", device - 1);
+  rs_memory_source source = {reserve, release, available, wait_idle, names[device]};
+  rs_memory_register(device, &source);
+  g.started = true;
+  return RS_OK;
+}
+
+int32_t refuse(gpu &g) { return rs_fail(RS_EDEVICE, "cuda:%d is lost: %s; start the process again", g.device - 1, g.sentence); }
+
+// Notes which of the recorded events have passed, up to `event`.
+cudaError_t advance(gpu &g, int64_t event) {
+  while (g.oldest && g.completed < event) {
+    mark *m = g.oldest;
+    cudaError_t error = cudaEventQuery(m->event);
+    if (error) return error;
+    g.completed = m->number;
+    g.oldest = m->next;
+    m->next = g.spares;
+    g.spares = m;
+  }
+  return cudaSuccess;
+}
+
+// Records an event behind the last call, unless that is done or has one.
+cudaError_t put_mark(gpu &g) {
+  if (g.completed == g.last || (g.oldest && g.newest->number == g.last)) return cudaSuccess;
+  mark *m = g.spares;
+  if (m) {
+    g.spares = m->next;
+  } else {
+    m = (mark *)calloc(1, sizeof *m);
+    if (!m) return cudaErrorMemoryAllocation;
+    cudaError_t error = cudaEventCreateWithFlags(&m->event, cudaEventDisableTiming);
+    if (error) {
+      free(m);
+      return error;
+    }
+  }
+  cudaError_t error = cudaEventRecord(m->event, g.stream);
+  if (error) {
+    m->next = g.spares;
+    g.spares = m;
+    return error;
+  }
+  m->number = g.last;
+  m->next = nullptr;
+  (g.oldest ? g.newest->next : g.oldest) = m;
+  g.newest = m;
+  return cudaSuccess;
+}
+
+} // namespace
+
+extern "C" {
+
+int32_t rs_cuda_count(void) {
+  pthread_once(&counted, count_gpus);
+  return gpu_total;
+}
+
+const char *rs_cuda_missing(void) {
+  rs_cuda_count();
+  return missing;
+}
+
+int32_t rs_cuda_start(int32_t device) {
+  gpu &g = of(device);
+  pthread_mutex_lock(&g.lock);
+  int32_t status = g.lost && g.told ? refuse(g) : g.started ? RS_OK : start(g, device);
+  pthread_mutex_unlock(&g.lock);
+  return status;
+}
+
+const char *rs_cuda_name(int32_t device) { return of(device).name; }
+
+int32_t rs_cuda_stream_set(int32_t device, int64_t stream) {
+  gpu &g = of(device);
+  entered in(g);
+  cudaStream_t next = stream ? (cudaStream_t)(intptr_t)stream : g.own;
+  // What comes on the new stream must see what was done on the old one.
+  cudaEvent_t event;
+  int32_t status = rs_cuda_status(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
+  if (status) return status;
+  status = rs_cuda_status(cudaEventRecord(event, g.stream), "event");
+  if (!status) status = rs_cuda_status(cudaStreamWaitEvent(next, event, 0), "the stream given");
+  cudaEventDestroy(event);
+  if (!status) g.stream = next;
+  return status;
+}
+
+int32_t rs_cuda_launch(int32_t device, const char *name, rs_run run, void *arguments) {
+  gpu &g = of(device);
+  entered in(g);
+  if (g.lost) return refuse(g);
+  int32_t status = run((rs_operation *)&g, arguments);
+  if (status) return rs_fail(status, "%s: %s", name, rs_sentence());
+  g.last++;
+  return RS_OK;
+}
+
+int64_t rs_cuda_record(int32_t device) {
+  gpu &g = of(device);
+  entered in(g);
+  rs_cuda_status(put_mark(g), "event");
+  return g.last;
+}
+
+int32_t rs_cuda_query(int32_t device, int64_t event, int wait) {
+  gpu &g = of(device);
+  entered in(g);
+  if (event > g.last) return rs_fail(RS_EARGUMENT, "event %lld is not one of this queue's", (long long)event);
+  cudaError_t error = cudaSuccess;
+  if (g.completed < event && !g.lost) {
+    if (!g.oldest || g.newest->number < event) error = put_mark(g);
+    if (!error) error = advance(g, event);
+    if (wait) {
+      while (error == cudaErrorNotReady) {
+        error = cudaEventSynchronize(g.oldest->event);
+        if (!error) error = advance(g, event);
+      }
+    }
+    if (error == cudaErrorNotReady) return RS_BUSY;
+    if (error) rs_cuda_status(error, "queued work");
+  }
+  if (g.lost) {
+    g.told = true;
+    return refuse(g);
+  }
+  return error ? rs_cuda_status(error, "queued work") : RS_OK;
+}
+
+int32_t rs_cuda_owns(int32_t device, const void *address) {
+  entered in(of(device));
+  cudaPointerAttributes attributes;
+  cudaError_t error = cudaPointerGetAttributes(&attributes, address);
+  cudaGetLastError();
+  if (!error && (attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged) && attributes.device == device - 1)
+    return RS_OK;
+  return rs_fail(RS_EARGUMENT, "address 0x%llx is not memory of cuda:%d", (unsigned long long)(uintptr_t)address, device - 1);
+}
+
+} // extern "C"
+
+cudaStream_t rs_cuda_stream(const rs_operation *operation) { return ((const gpu *)operation)->stream; }
+
+void *rs_cuda_scratch(const rs_operation *operation) { return ((const gpu *)operation)->scratch; }
+
+int rs_cuda_multiprocessors(int32_t device) { return of(device).multiprocessors; }
+
+int32_t rs_cuda_status(cudaError_t error, const char *what) {
+  if (!error) return RS_OK;
+  cudaGetLastError(); // clears an error that can be cleared
+  char sentence[400];
+  snprintf(sentence, sizeof sentence, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
+  gpu *g = current;
+  if (g && g->stream && !g->lost) {
+    cudaError_t after = cudaStreamQuery(g->stream);
+    if (after && after != cudaErrorNotReady && after != cudaErrorStreamCaptureUnsupported) {
+      g->lost = true;
+      memcpy(g->sentence, sentence, sizeof sentence);
+    }
+  }
+  return rs_fail(error == cudaErrorMemoryAllocation ? RS_EMEMORY : RS_EDEVICE, "%s", sentence);
+}
+
+int32_t rs_cuda_table(int32_t device, const void *host, int64_t bytes, void **table, int64_t *pointer) {
+  gpu &g = of(device);
+  entered in(g);
+  int32_t status = rs_pool_allocate(device, bytes, pointer), any = device;
+  if (status) return status;
+  status = rs_resolve(*pointer, bytes, "table", &any, table);
+  // In the order of the stream, as the memory may still be read by work of its last owner.
+  if (!status) status = rs_cuda_status(cudaMemcpyAsync(*table, host, (size_t)bytes, cudaMemcpyHostToDevice, g.stream), "table");
+  if (!status) status = rs_cuda_status(cudaStreamSynchronize(g.stream), "table");
+  if (status) {
+    rs_cuda_table_free(*pointer);
+    *pointer = 0;
+  }
+  return status;
+}
+
+void rs_cuda_table_free(int64_t pointer) {
+  if (pointer) rs_free(pointer);
+}

@@ -1,0 +1,92 @@
+// launch.h: what every CUDA source of this library starts from: the stream of an operation, checked launches, tables of a plan, and
+// what becomes of a projected value.
+//
+// The same sources are compiled by a C++ compiler against emulation/cuda_runtime.h (RS_EMULATION), which runs kernels on the CPU for
+// tests on machines without a GPU. That is why kernels are launched and name their shared memory through this header.
+#pragma once
+#include "../cuda_calls.h"
+#include "../output.h"
+#include "../plan.h"
+#include "../status.h"
+
+#include <cuda_runtime.h>
+
+// RS_OK, or an error that names `what`. Marks the device lost where the error will not go away.
+int32_t rs_cuda_status(cudaError_t error, const char *what);
+
+// The stream and the multiprocessors of the device an operation runs on.
+cudaStream_t rs_cuda_stream(const rs_operation *operation);
+int rs_cuda_multiprocessors(int32_t device);
+
+// Device memory for what one call hands from kernel to kernel; the next call may overwrite it.
+#define RS_SCRATCH_BYTES 65536
+void *rs_cuda_scratch(const rs_operation *operation);
+
+// Puts a table of a plan, built on the host, into device memory that later calls on the device may read. RS_OK, or an error after
+// which nothing is held. rs_cuda_table_free takes null, too.
+int32_t rs_cuda_table(int32_t device, const void *host, int64_t bytes, void **table, int64_t *pointer);
+void rs_cuda_table_free(int64_t pointer);
+
+// Launches a kernel: RS_LAUNCH(kernel, grid, block, shared bytes, stream, arguments...) is RS_OK or the error. A template instance
+// stands in parentheses: RS_LAUNCH((kernel<4>), ...). A kernel's dynamic shared memory is RS_SHARED(type, name).
+#define RS_LAUNCH(kernel, ...) rs_launch(#kernel, kernel, __VA_ARGS__)
+
+#ifdef RS_EMULATION
+#define RS_SHARED(type, name) type *name = (type *)rs_emulated_shared()
+template <typename... P, typename... A>
+int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+  return rs_cuda_status(rs_emulate(grid, block, shared, stream, [=] { kernel(arguments...); }), name);
+}
+#else
+#define RS_SHARED(type, name)                              \
+  extern __shared__ __align__(128) unsigned char rs_raw[]; \
+  type *name = reinterpret_cast<type *>(rs_raw)
+template <typename... P, typename... A>
+int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+  cudaError_t error = cudaSuccess;
+  if (shared > 48 * 1024) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+  if (!error) {
+    kernel<<<grid, block, shared, stream>>>(arguments...);
+    error = cudaGetLastError();
+  }
+  return error ? rs_cuda_status(error, name) : RS_OK;
+}
+#endif
+
+// Finishes the value that belongs at target[item + index]: `item` is where a batch item starts in target and measured, `index` counts
+// inside it, as weights do. Returns (measured - value)^2 where weights > 0 in mode RS_RESIDUAL and 0 otherwise.
+__device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value) {
+  float *target = output.target + item + index;
+  switch (output.mode) {
+  case RS_STORE: *target = value; return 0;
+  case RS_ADD: *target += value; return 0;
+  case RS_RESIDUAL: {
+    float weight = output.weights[index], difference = output.measured[item + index] - value;
+    *target = weight * difference;
+    return weight > 0 ? difference * difference : 0;
+  }
+  default: {
+    float next = *target + output.relaxation * output.weights[index] * value;
+    next = next < output.minimum ? output.minimum : next;
+    *target = next > output.maximum ? output.maximum : next;
+    return 0;
+  }
+  }
+}
+
+// Norms are summed in a fixed order, so that they are the same in every run: a kernel that calls rs_finish writes one float64 a block,
+// sums[item * blocks + block], and rs_sum_blocks adds them up: norm[item] = the sum over its blocks.
+int32_t rs_sum_blocks(const rs_operation *operation, const double *sums, int64_t blocks, int64_t items, double *norm);
+
+// The sum of all threads of a one-dimensional block, for thread 0. All of them must call it.
+__device__ static inline double rs_block_sum(double value) {
+  __shared__ double values[32];
+  for (int half = 16; half > 0; half /= 2) value += __shfl_down_sync(0xffffffffu, value, half);
+  __syncthreads(); // the last sum was read
+  if (threadIdx.x % 32 == 0) values[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = 0;
+  if (threadIdx.x == 0)
+    for (unsigned i = 0; i < (blockDim.x + 31) / 32; i++) value += values[i];
+  return value;
+}

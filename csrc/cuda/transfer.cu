@@ -1,0 +1,154 @@
+// transfer.cu: copies between the caller's buffers and the memory of GPUs, through page-locked staging.
+//
+// A GPU copies from and to page-locked memory by itself at the full rate of the bus, several times faster than one thread copies into
+// it. So threads copy a piece into staging while the piece before it is on the bus.
+#include "../host.h"
+#include "../transfer.h"
+#include "launch.h"
+
+#include <pthread.h>
+#include <string.h>
+
+namespace {
+
+constexpr int64_t SMALL = INT64_C(1) << 20;   // the size of small staging; small transfers leave the large alone
+constexpr int64_t PIECE = INT64_C(4) << 20;   // goes on the bus while the next one is copied
+constexpr int64_t STRIP = INT64_C(256) << 10; // of one thread
+constexpr int SLOTS = 16;                     // of each size at most
+constexpr int LARGE_SLOTS = 6;
+constexpr int THREADS = 8;
+
+struct slot {
+  char *memory = nullptr;
+  bool held = false;          // by a download, or by an upload until `done` has passed
+  cudaEvent_t done = nullptr; // of an upload
+};
+
+slot small_slots[SLOTS], large_slots[LARGE_SLOTS];
+pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
+rs_queue *copier; // the threads that fill and empty staging
+pthread_once_t copier_started = PTHREAD_ONCE_INIT;
+
+// A slot that nobody holds, or null.
+slot *find_slot(int64_t bytes) {
+  const bool small = bytes <= SMALL;
+  for (int i = 0; i < (small ? SLOTS : LARGE_SLOTS); i++) {
+    slot *s = small ? &small_slots[i] : &large_slots[i];
+    if (s->held && s->done && cudaEventQuery(s->done) != cudaErrorNotReady) {
+      cudaEventDestroy(s->done);
+      s->done = nullptr;
+      s->held = false;
+    }
+    if (s->held) continue;
+    if (!s->memory && cudaHostAlloc((void **)&s->memory, (size_t)(small ? SMALL : RS_TRANSFER_BYTES), cudaHostAllocPortable)) {
+      cudaGetLastError();
+      s->memory = nullptr;
+      return nullptr;
+    }
+    return s;
+  }
+  return nullptr;
+}
+
+slot *take(int64_t bytes) {
+  pthread_mutex_lock(&slots_lock);
+  slot *s = find_slot(bytes);
+  if (s) s->held = true;
+  pthread_mutex_unlock(&slots_lock);
+  return s;
+}
+
+struct strips {
+  char *target;
+  const char *source;
+  int64_t bytes;
+};
+
+void copy_strip(void *context, int64_t task, int) {
+  const strips *s = (const strips *)context;
+  const int64_t start = task * STRIP, left = s->bytes - start;
+  memcpy(s->target + start, s->source + start, (size_t)(left < STRIP ? left : STRIP));
+}
+
+int32_t run_strips(rs_operation *operation, void *arguments) {
+  const strips *s = (const strips *)arguments;
+  return rs_parallel_for(operation, (s->bytes + STRIP - 1) / STRIP, copy_strip, arguments);
+}
+
+void start_copier() { copier = rs_queue_create(rs_host_threads() < THREADS ? rs_host_threads() : THREADS); }
+
+void copy_by_threads(void *target, const void *source, int64_t bytes) {
+  if (bytes > SMALL) pthread_once(&copier_started, start_copier);
+  strips s = {(char *)target, (const char *)source, bytes};
+  if (bytes <= SMALL || !copier || rs_queue_push(copier, "copy", RS_MUST_RUN, run_strips, &s, sizeof s))
+    memcpy(target, source, (size_t)bytes);
+  else
+    rs_queue_drain(copier);
+}
+
+struct upload {
+  char *target;
+  const char *source;
+  int64_t bytes;
+  slot *staging;
+};
+
+int32_t run_upload(rs_operation *operation, void *arguments) {
+  const upload *u = (const upload *)arguments;
+  cudaStream_t stream = rs_cuda_stream(operation);
+  char *memory = u->staging->memory;
+  cudaError_t error = cudaSuccess;
+  for (int64_t start = 0; start < u->bytes && !error; start += PIECE) {
+    const int64_t bytes = u->bytes - start < PIECE ? u->bytes - start : PIECE;
+    copy_by_threads(memory + start, u->source + start, bytes);
+    error = cudaMemcpyAsync(u->target + start, memory + start, (size_t)bytes, cudaMemcpyHostToDevice, stream);
+  }
+  cudaEvent_t done = nullptr;
+  if (!error) error = cudaEventCreateWithFlags(&done, cudaEventDisableTiming);
+  if (!error) error = cudaEventRecord(done, stream);
+  if (error) cudaStreamSynchronize(stream); // staging must not be handed out while a copy reads it
+  if (error && done) cudaEventDestroy(done);
+  pthread_mutex_lock(&slots_lock);
+  u->staging->done = error ? nullptr : done;
+  pthread_mutex_unlock(&slots_lock);
+  return rs_cuda_status(error, "copy to the device");
+}
+
+} // namespace
+
+extern "C" {
+
+int32_t rs_cuda_upload(int32_t device, void *target, const void *source, int64_t bytes) {
+  slot *staging = take(bytes);
+  if (!staging) return RS_BUSY;
+  upload u = {(char *)target, (const char *)source, bytes, staging};
+  int32_t status = rs_cuda_launch(device, "upload", run_upload, &u);
+  if (status) rs_cuda_unstage(staging->memory);
+  return status;
+}
+
+void *rs_cuda_stage(int64_t bytes) {
+  slot *staging = take(bytes);
+  return staging ? staging->memory : nullptr;
+}
+
+int rs_cuda_unstage(void *memory) {
+  int found = 0;
+  pthread_mutex_lock(&slots_lock);
+  for (int i = 0; i < SLOTS + LARGE_SLOTS && !found; i++) {
+    slot *s = i < SLOTS ? &small_slots[i] : &large_slots[i - SLOTS];
+    found = s->memory == memory;
+    if (found) s->held = false;
+  }
+  pthread_mutex_unlock(&slots_lock);
+  return found;
+}
+
+void rs_cuda_fetch(void *target, const void *staged, int64_t bytes) { copy_by_threads(target, staged, bytes); }
+
+int32_t rs_cuda_copy(rs_operation *operation, void *arguments) {
+  const rs_transfer *t = (const rs_transfer *)arguments;
+  return rs_cuda_status(cudaMemcpyAsync(t->target, t->source, (size_t)t->bytes, cudaMemcpyDefault, rs_cuda_stream(operation)), "copy");
+}
+
+} // extern "C"
