@@ -58,6 +58,17 @@ export class Device {
     return threads[0]!;
   }
 
+  /**
+   * Makes a GPU work on a stream of the caller's (the address of a cudaStream_t of this GPU), in order with what it was given
+   * before, so that calls of other libraries on that stream need no synchronization; 0n: on its own stream again. The stream must
+   * outlive its use here.
+   *
+   * @throws RaysumError "argument" for the CPU, "device" for what is no stream of the GPU.
+   */
+  useStream(stream: bigint): void {
+    check(native().rs_stream(this.id, stream));
+  }
+
   memory(): MemoryState {
     const counters = new BigInt64Array(new ArrayBuffer(8 * Object.keys(MemoryCounter).length));
     check(native().rs_memory(this.id, counters));
@@ -143,5 +154,9 @@ export function device(name?: string): Device {
   const found = wanted === undefined ? (devices()[1] ?? devices()[0]) : devices().find((one) => one.name === wanted);
   if (found) return found;
   const names = devices().map((one) => one.name);
-  throw new RaysumError("device", `there is no device "${wanted}": this library has ${names.join(", ")}`);
+  const why = readText((text, capacity, length) => native().rs_device_missing(text, capacity, length));
+  throw new RaysumError(
+    "device",
+    `there is no device "${wanted}": this library has ${names.join(", ")}${why && ` (no CUDA device: ${why})`}`,
+  );
 }

@@ -32,12 +32,29 @@ describe("devices", () => {
       assert.throws(() => device(name), {
         name: "RaysumError",
         code: "device",
-        message: `there is no device "${name}": this library has ${devices()
-          .map((one) => one.name)
-          .join(", ")}`,
+        message: new RegExp(
+          `^there is no device "${name}": this library has ${devices()
+            .map((one) => one.name)
+            .join(", ")}`,
+        ),
       });
     assert.throws(() => new Device(99).memory(), { code: "device", message: /^device 99 does not exist/ });
     assert.throws(() => DeviceArray.zeros([1], { device: new Device(99) }), { code: "device" });
+  });
+});
+
+describe("CUDA devices", () => {
+  it("say why there are none", () => {
+    if (devices().length > 1) return assert.equal(device("cuda:0").id, 1);
+    assert.throws(() => device("cuda:0"), {
+      code: "device",
+      message: /\(no CUDA device: (this is the library for the CPU alone|.* NVIDIA driver .*)\)$/,
+    });
+  });
+
+  it("alone have a stream", () => {
+    assert.throws(() => cpu.useStream(0n), { code: "argument", message: /^device 0 is the CPU/ });
+    for (const gpu of devices().slice(1)) gpu.useStream(0n);
   });
 });
 

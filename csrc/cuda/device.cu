@@ -51,7 +51,7 @@ void count_gpus() {
   if (error) gpu_total = 0;
   if (gpu_total) return;
   if (!driver)
-    snprintf(missing, sizeof missing, "no NVIDIA driver is installed");
+    snprintf(missing, sizeof missing, "there is no NVIDIA driver here");
   else if (error == cudaErrorInsufficientDriver || (error && driver / 1000 < runtime / 1000))
     snprintf(missing, sizeof missing, "the NVIDIA driver is too old: it has CUDA %d.%d, this library needs %d.0", driver / 1000,
              driver % 1000 / 10, runtime / 1000);

@@ -51,7 +51,12 @@ export interface SirtStep {
   readonly residual: number;
 }
 
+/** Bursts of iterations that are queued at a time: one to work on, one that waits so that the device never does. */
 const IN_FLIGHT = 2;
+/** Most iterations in a burst. */
+const MAX_BURST = 32;
+/** Bursts grow until one takes this long, in seconds: far more than a look at the clock costs, far less than an abort may take. */
+const BURST_SECONDS = 0.005;
 
 function checkOptions(A: Operator, y: DeviceArray, options: SirtOptions): readonly number[] {
   const { iterations, min = -Infinity, max = Infinity, relaxation = 1 } = options;
@@ -95,8 +100,8 @@ interface Queued {
 }
 
 /**
- * A run's arrays: the estimate x, weights R and C, the weighted residual r and its squared norm; and the calls that make the weights,
- * which an abort may drop as x is set before.
+ * A run's arrays: the estimate x, weights R and C, the weighted residual r and its squared norms in the iterations of a burst; and
+ * the calls that make the weights, which an abort may drop as x is set before.
  */
 function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
   const batch = checkOptions(A, y, options);
@@ -112,28 +117,36 @@ function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
     const R = weights(A, volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
     const C = weights(A, projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
     const r = DeviceArray.empty([...batch, ...A.rangeShape], { device });
-    const norm = DeviceArray.empty([2 * sizeOf(batch)], { device });
-    return { x, R, C, r, norm, weights: { first, last: device.record() } as Queued };
+    const norms = DeviceArray.empty([MAX_BURST * 2 * sizeOf(batch)], { device }); // float64
+    return { x, R, C, r, norms, weights: { first, last: device.record() } as Queued };
   });
 }
 
 type Prepared = ReturnType<typeof prepare>;
 
-interface Iteration extends Queued {
-  /** Resolves, when the iteration is done, with the norm of y - A x before it. */
-  readonly residual: Promise<number>;
+interface Burst extends Queued {
+  readonly iterations: number;
+  /** Resolves, when the burst is done, with the norms of y - A x before each of its iterations. */
+  readonly residuals: Promise<number[]>;
 }
 
-function queueIteration(A: Operator, y: DeviceArray, arrays: Prepared, options: SirtOptions): Iteration {
+function queueBurst(A: Operator, y: DeviceArray, arrays: Prepared, options: SirtOptions, iterations: number): Burst {
   const { min: minimum = -Infinity, max: maximum = Infinity, relaxation = 1 } = options;
+  const { x, R, C, r, norms } = arrays;
+  const length = norms.size / MAX_BURST;
   const first = A.device.record() + 1n;
-  A.residual(arrays.x, y, { weights: arrays.R, out: arrays.r, norm: arrays.norm });
-  A.update(arrays.x, arrays.r, { scale: arrays.C, relaxation, minimum, maximum });
-  const residual = readDoubles(arrays.norm).then((squares) =>
-    Math.sqrt(squares.reduce((sum, square) => sum + square, 0)),
-  );
-  residual.catch(() => {}); // whoever waits for it is told; an abort may leave it alone
-  return { first, last: A.device.record(), residual };
+  for (let i = 0; i < iterations; i++) {
+    A.residual(x, y, { weights: R, out: r, norm: norms.part(i * length, (i + 1) * length) });
+    A.update(x, r, { scale: C, relaxation, minimum, maximum });
+  }
+  const residuals = readDoubles(norms.part(0, iterations * length)).then((squares) => {
+    const batch = squares.length / iterations;
+    return Array.from({ length: iterations }, (_, i) =>
+      Math.sqrt(squares.subarray(i * batch, (i + 1) * batch).reduce((sum, square) => sum + square, 0)),
+    );
+  });
+  residuals.catch(() => {}); // whoever waits for it is told; an abort may leave it alone
+  return { first, last: A.device.record(), iterations, residuals };
 }
 
 /** Resolves with `work`, or rejects with the signal's reason as soon as it aborts. */
@@ -154,27 +167,40 @@ async function run(A: Operator, y: DeviceArray, options: SirtRunOptions): Promis
   if (onAbort === "throw") signal?.throwIfAborted();
   const arrays = prepare(A, y, options);
   const start = performance.now();
-  const waiting: Iteration[] = [];
+  const waiting: Burst[] = [];
+  let burst = 1;
   try {
-    for (let done = 0, queued = 0; done < iterations; done++) {
-      for (; queued < iterations && waiting.length < IN_FLIGHT && !signal?.aborted; queued++)
-        waiting.push(queueIteration(A, y, arrays, options));
-      const residual = await unlessAborted(waiting[0]?.residual ?? Promise.resolve(0), signal);
+    for (let done = 0, queued = 0, elapsed = 0; done < iterations; ) {
+      while (queued < iterations && waiting.length < IN_FLIGHT && !signal?.aborted) {
+        waiting.push(queueBurst(A, y, arrays, options, Math.min(burst, iterations - queued)));
+        queued += waiting.at(-1)!.iterations;
+      }
+      const residuals = await unlessAborted(waiting[0]?.residuals ?? Promise.resolve([]), signal);
       waiting.shift();
-      const elapsed = (performance.now() - start) / 1000;
-      const remaining = (elapsed / (done + 1)) * (iterations - done - 1);
-      onProgress?.({ iteration: done + 1, iterations, residual, elapsed, remaining });
+      const before = elapsed;
+      elapsed = (performance.now() - start) / 1000;
+      if (elapsed - before < BURST_SECONDS && residuals.length === burst) burst = Math.min(2 * burst, MAX_BURST);
+      for (const residual of residuals) {
+        done++;
+        onProgress?.({
+          iteration: done,
+          iterations,
+          residual,
+          elapsed,
+          remaining: (elapsed / done) * (iterations - done),
+        });
+      }
     }
     return arrays.x;
   } catch (error) {
     const returns = signal?.aborted === true && error === signal.reason && onAbort === "return";
     for (const { first, last } of [arrays.weights, ...waiting]) A.device.cancel(first, last, { leaveWhole: returns });
-    await Promise.allSettled(waiting.map(({ residual }) => residual));
+    await Promise.allSettled(waiting.map(({ residuals }) => residuals));
     if (returns) return arrays.x;
     arrays.x.dispose();
     throw error;
   } finally {
-    for (const array of [arrays.R, arrays.C, arrays.r, arrays.norm]) array.dispose();
+    for (const array of [arrays.R, arrays.C, arrays.r, arrays.norms]) array.dispose();
   }
 }
 
@@ -184,9 +210,9 @@ async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncG
   let queued: readonly Queued[] = [arrays.weights];
   try {
     for (let iteration = 1; iteration <= options.iterations; iteration++) {
-      const step = queueIteration(A, y, arrays, options);
+      const step = queueBurst(A, y, arrays, options, 1);
       queued = [...queued, step];
-      const residual = await unlessAborted(step.residual, options.signal);
+      const [residual = Number.NaN] = await unlessAborted(step.residuals, options.signal);
       queued = [];
       yield { iteration, estimate: arrays.x, residual };
       options.signal?.throwIfAborted();
@@ -195,7 +221,7 @@ async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncG
     for (const { first, last } of queued) A.device.cancel(first, last);
     throw error;
   } finally {
-    for (const array of [arrays.x, arrays.R, arrays.C, arrays.r, arrays.norm]) array.dispose();
+    for (const array of [arrays.x, arrays.R, arrays.C, arrays.r, arrays.norms]) array.dispose();
   }
 }
 
@@ -205,7 +231,7 @@ async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncG
  * voxels that see nothing take no part. A volume mask multiplies x and C, a projection mask multiplies R, and both enter the sums.
  * (P. Gilbert, J. Theor. Biol. 36, 1972; the weights are those of J. Gregor and T. Benson, IEEE Trans. Med. Imaging 27, 2008.)
  *
- * The iterations run fused, two kernels each, at most two queued ahead; the event loop stays free.
+ * The iterations run fused, two kernels each, in bursts of some milliseconds of which two are queued; the event loop stays free.
  *
  * `y` holds projections (row, view, column) with any leading batch dimensions; the estimate (z, y, x) has the same ones and lives on
  * A's device. Options that do not fit throw RaysumError "argument", "shape" or "device".
