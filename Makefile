@@ -40,7 +40,14 @@ CUDA_OBJECTS := $(CUDA_SOURCES:csrc/cuda/%.cu=$(BUILD)/cuda/%.o)
 CUDA_HEADERS := $(wildcard csrc/cuda/*.h)
 CUDA_LIBRARY := $(BUILD)/libraysum_cuda.so
 
-.PHONY: all help found cpu cuda sirt test test-reference check format symbols benchmark clean
+# The emulated library, for tests without a GPU: the same objects and sources, the kernels compiled by $(CXX) for the CPU.
+CXX ?= c++
+EMULATION := csrc/cuda/emulation
+EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=fast $(WARNINGS) -Wno-unknown-pragmas -Wno-sign-compare -DRS_EMULATION -I$(EMULATION) $(EXTRA_CFLAGS)
+EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
+EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
+
+.PHONY: all help found cpu cuda emulated sirt test test-reference check format symbols benchmark clean
 all: found cpu
 
 help:
@@ -75,6 +82,16 @@ $(CUDA_LIBRARY): $(OBJECTS) $(CUDA_OBJECTS)
 $(BUILD)/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS) $(HEADERS) Makefile
 	@mkdir -p $(BUILD)/cuda
 	$(NVCC) -std=c++17 -arch=$(CUDA_ARCH) $(CUDA_FLAGS) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics,-Wall,-Wextra,-Werror -c -o $@ $<
+
+emulated: $(EMULATED_LIBRARY)
+
+$(EMULATED_LIBRARY): $(OBJECTS) $(EMULATED_OBJECTS)
+	$(CXX) -shared -Wl,-z,nodelete $(EMULATED_FLAGS) -o $@.new $^ $(LDLIBS)
+	@mv $@.new $@
+
+$(BUILD)/emulated/%.o: csrc/cuda/% $(CUDA_HEADERS) $(HEADERS) $(wildcard $(EMULATION)/*.h) Makefile
+	@mkdir -p $(dir $@)
+	$(CXX) $(EMULATED_FLAGS) $(if $(filter avx2,$(TARGETS)),$(FLAGS_avx2)) -x c++ -c -o $@ $<
 
 $(BUILD):
 	@mkdir -p $@
