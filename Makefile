@@ -47,7 +47,7 @@ EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=f
 EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
 EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
 
-.PHONY: all help found cpu cuda emulated sirt test test-reference check format symbols benchmark clean
+.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean
 all: found cpu
 
 help:
@@ -56,6 +56,8 @@ help:
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make test-reference  what ASTRA and tomosipo computed, case by case (RAYSUM_REFERENCE)"
+	@echo "make bundle     an archive for a machine with a GPU and no network ($(BUNDLE)), and there:"
+	@echo "make test-gpu   every test on cuda:0, in Bun alone"
 	@echo "make check      types, format, lint, generated symbols, exported symbols"
 	@echo "make benchmark  projections and SIRT on this machine (BENCH_ARGS)"
 	@echo "make format     formats TypeScript and C"
@@ -123,6 +125,24 @@ $(NODE_FFI): | $(NODE_MODULES)
 
 test: $(NODE_MODULES) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/run.ts $(TEST_ARGS)
+
+# For a machine with a GPU and without a network: unpack, then make test-gpu there. It needs make and nothing else.
+BUNDLE := $(BUILD)/raysum-bundle.tar.xz
+NOT_IN_BUNDLE := .cache .bin .package-lock.json bun bun-types deno esbuild typescript koffi @biomejs @deno @typescript @esbuild @koromix \
+  @tensorflow @types
+bundle: $(BUNDLE)
+$(BUNDLE): $(NODE_MODULES) $(CPU_LIBRARY) $(CUDA_LIBRARY)
+	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/raysum/node_modules/.bin $(BUILD)/bundle/raysum/build
+	@cp -r package.json bunfig.toml Makefile lib csrc examples test $(BUILD)/bundle/raysum
+	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(BUILD)/bundle/raysum/build
+	@cp -r $(filter-out $(NOT_IN_BUNDLE:%=node_modules/%),$(wildcard node_modules/*)) $(BUILD)/bundle/raysum/node_modules
+	@cp node_modules/bun/bin/bun.exe $(BUILD)/bundle/raysum/node_modules/.bin/bun
+	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -3 > $@.new && mv $@.new $@
+	@rm -rf $(BUILD)/bundle && ls -l $@
+
+test-gpu:
+	RAYSUM_LIBRARY=$(CUDA_LIBRARY) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/reference.ts
 
 test-reference: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) test/reference.ts
