@@ -22,9 +22,14 @@
 
 // Where the columns and rows of one view lie, as affine functions of a voxel's (z, y, x, 1), scaled for rs_texture_place. Cone beams
 // divide both by `depth`: the distance from the source, 1 at the detector.
+//
+// A curved detector has no such columns: there `column` and `depth` are a voxel's way from the source along u and towards the source, in
+// radii, and `row` its way along v.
 typedef struct {
   double column[4], row[4], depth[4];
   double weight;
+  double source[3]; // from the cylinder's axis, as above: along u, towards the source, along v
+  double turn;      // angle from column to column; 0: flat
 } back_view;
 
 typedef struct {
@@ -75,6 +80,26 @@ static void make_back_view(const rs_geometry *geometry, const rs_view *view, bac
     world_v[k] = v[k] * geometry->voxel[k];
     direction[k] = geometry->beam == RS_CONE ? first[k] - origin[k] : origin[k];
   }
+  out->turn = s * view->turn;
+  if (view->turn != 0) {
+    // Rows of a matrix that takes ways in voxels to ways along u and towards the source, in radii, and along v, in rows.
+    double width = 0, height = 0, radius = 0, start[3], *rows[3] = {out->column, out->depth, out->row};
+    for (int k = 0; k < 3; k++) {
+      const double square = geometry->voxel[k] * geometry->voxel[k];
+      width += square * u[k] * u[k], height += square * v[k] * v[k], radius += square * view->axis[k] * view->axis[k];
+      start[k] = origin[k] - first[k] - 0.5 * (geometry->columns - 1) * u[k] - view->axis[k];
+    }
+    const double scale[3] = {1 / sqrt(width * radius), 1 / radius, RS_TEXTURE_SCALE / height};
+    for (int n = 0; n < 3; n++) {
+      const double *along = n == 0 ? u : n == 1 ? view->axis : v;
+      double normal[3];
+      for (int k = 0; k < 3; k++) normal[k] = geometry->voxel[k] * geometry->voxel[k] * along[k];
+      set_affine(rows[n], normal, origin, scale[n]);
+      out->source[n] = scale[n] * dot(normal, start);
+    }
+    out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(width * height);
+    return;
+  }
   cross(area, world_u, world_v);
   out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(dot(area, area));
   cross(normal, u, v);
@@ -100,6 +125,7 @@ static int32_t check_flat(const rs_geometry *geometry) {
   for (int32_t i = 0; i < geometry->views; i++) {
     const rs_view *view = &geometry->view[i];
     double s = geometry->supersampling, middle = view->corner[RS_Z] + 0.5 * (s - 1) * view->v[RS_Z];
+    if (view->turn != 0) return rs_fail(RS_EARGUMENT, "law astra2d: view %d has a curved detector: expected a flat one", i);
     double off = fabs(view->u[RS_Z]) + fabs(view->v[RS_Y]) + fabs(view->v[RS_X]) + fabs(view->origin[RS_Z]) + fabs(middle);
     if (off > 1e-6) return rs_fail(RS_EARGUMENT, "law astra2d: view %d leaves the plane of the slice, or its v is not along z", i);
   }
@@ -272,6 +298,25 @@ ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last,
         share[k] * rs_texture_sample(image, rs_texture_place(p[k], last[0]), rs_texture_place(q[k], last[1]), 1, pitch, rs_texture_xz);
 }
 
+// The same for a curved detector: the ray through a voxel's centre is followed to where it leaves the cylinder, and the weight is the
+// square of how much further that is. A voxel whose ray misses the cylinder gets nothing; ASTRA then forgets to go on to the next one of
+// its column, which gets the value of another place.
+static void collect_curved(const float *image, int32_t pitch, const double *last, const back_view *view, int32_t columns, double z,
+                           double y, double x, float *sum) {
+  const double *c = view->column, *r = view->row, *d = view->depth, *s = view->source, middle = 0.5 * (columns - 1);
+  for (int k = 0; k < ASTRA_LANES; k++) {
+    const double p[3] = {c[0] * z + c[1] * y + c[2] * (x + k) + c[3], d[0] * z + d[1] * y + d[2] * (x + k) + d[3],
+                         r[0] * z + r[1] * y + r[2] * (x + k) + r[3]};
+    double way;
+    const double angle = rs_bend_angle(p, s, &way);
+    if (!(fabs(way) < FLT_MAX)) continue;
+    const double column = RS_TEXTURE_SCALE * (middle + angle / view->turn), row = s[2] + way * p[2];
+    sum[k] +=
+        (float)(view->weight * way * way) * rs_texture_sample(image, rs_texture_place(column + RS_TEXTURE_OFFSET, last[0]),
+                                                              rs_texture_place(row + RS_TEXTURE_OFFSET, last[1]), 1, pitch, rs_texture_xz);
+  }
+}
+
 static void back_task(void *context, int64_t task, int worker) {
   (void)worker;
   const astra_work *work = context;
@@ -300,6 +345,8 @@ static void back_task(void *context, int64_t task, int worker) {
             double pz = z0 + z + dz, py = y0 + y + dy, px = x0 + x + dx;
             if (geometry->beam == RS_PARALLEL)
               collect(image, pitch, last, at, pz, py, px, 0, 0, to);
+            else if (at->turn != 0)
+              collect_curved(image, pitch, last, at, geometry->columns, pz, py, px, to);
             else if (tables->flat)
               collect(image, pitch, last, at, pz, py, px, 1, 1, to);
             else

@@ -25,11 +25,11 @@ typedef struct {
   int slab;
 } astra_axes;
 
-static inline astra_axes astra_axes_of(const rs_geometry *geometry, int main) {
+static inline astra_axes astra_axes_of(const rs_geometry *geometry, const rs_view *view, int main) {
   astra_axes axes = {.axis = {main, main == RS_X ? RS_Y : RS_X, main == RS_Z ? RS_Y : RS_Z}};
   int32_t row = geometry->shape[RS_X] + RS_TEXTURE_BORDER, step[3] = {row * (geometry->shape[RS_Y] + RS_TEXTURE_BORDER), row, 1};
   for (int i = 0; i < 3; i++) axes.step[i] = step[axes.axis[i]], axes.count[i] = (float)geometry->shape[axes.axis[i]];
-  axes.slab = geometry->law == RS_ASTRA_2D ? 64 : geometry->beam == RS_CONE ? 4 : 32;
+  axes.slab = geometry->law == RS_ASTRA_2D ? 64 : view->turn != 0 ? 16 : geometry->beam == RS_CONE ? 4 : 32;
   return axes;
 }
 
@@ -63,22 +63,30 @@ static inline int astra_fan_axis(const rs_geometry *geometry, const rs_view *vie
 static inline void astra_aim(const rs_geometry *geometry, const rs_view *view, const astra_axes *axes, int32_t row, int32_t column, int i,
                              int j, const int *out, astra_rays *rays) {
   const int cone = geometry->beam == RS_CONE, flat = geometry->law == RS_ASTRA_2D, s = geometry->supersampling;
-  float first[3], u[3], v[3], origin[3], size[3]; // of whole pixels, along the main axis and the two others
+  float first[3], u[3], v[3], bend[3], origin[3], size[3]; // of whole pixels, along the main axis and the two others
   for (int n = 0; n < 3; n++) {
     const int d = axes->axis[n], out_of_plane = flat && d == RS_Z;
     const double middle = 0.5 * (geometry->shape[d] - 1);
     first[n] = out_of_plane ? 0 : (float)(view->corner[d] + 0.5 * (s - 1) * (view->u[d] + view->v[d]) - middle);
     u[n] = out_of_plane ? 0 : (float)(view->u[d] * s);
     v[n] = out_of_plane ? 0 : (float)(view->v[d] * s);
+    bend[n] = (float)view->axis[d];
     origin[n] = out_of_plane ? 0 : (float)(cone ? view->origin[d] - middle : view->origin[d]);
     size[n] = (float)geometry->voxel[d];
   }
   const float at_row = flat ? 0 : (float)row + ((float)i + 0.5f) / (float)s - 0.5f;
   for (int k = 0; k < ASTRA_LANES; k++) {
     const float at_column = (float)(column + k) + ((float)j + 0.5f) / (float)s - 0.5f;
+    double along = at_column, rise = 0;
+    if (view->turn != 0) {
+      const double middle = 0.5 * (s - 1); // of a pixel, in fine columns
+      rs_bend(view, geometry->fine_columns, s * at_column + middle, &along, &rise);
+      along = (along - middle) / s;
+    }
     float at[3], direction[3];
     for (int n = 0; n < 3; n++) {
-      at[n] = fmaf(at_row, v[n], fmaf(at_column, u[n], first[n]));
+      at[n] = fmaf(at_row, v[n], fmaf((float)along, u[n], first[n]));
+      at[n] = fmaf((float)rise, bend[n], at[n]);
       direction[n] = cone ? origin[n] - at[n] : origin[n];
     }
     float slope[2] = {direction[1] / direction[0], direction[2] / direction[0]};
@@ -145,7 +153,7 @@ ASTRA_INLINE void astra_march(const float *packed, const astra_axes *axes, int32
 static inline void astra_project(const rs_geometry *geometry, const rs_view *view, int main, const float *packed, int32_t row,
                                  int32_t column, int count, float *sum) {
   const int flat = geometry->law == RS_ASTRA_2D, s = geometry->supersampling, sub_rows = flat ? 1 : s;
-  const astra_axes axes = astra_axes_of(geometry, main);
+  const astra_axes axes = astra_axes_of(geometry, view, main);
   int out[ASTRA_LANES], seen = 0;
   for (int k = 0; k < ASTRA_LANES; k++) {
     out[k] = k >= count || (flat && geometry->beam == RS_CONE && astra_fan_axis(geometry, view, column + k) != main);
