@@ -1,7 +1,7 @@
 // transfer.cu: copies between the caller's buffers and the memory of GPUs, through page-locked staging.
 //
 // A GPU copies from and to page-locked memory by itself at the full rate of the bus, several times faster than one thread copies into
-// it. So threads copy a piece into staging while the piece before it is on the bus.
+// it. So several threads copy strips into staging, and put each on the bus as soon as it is there.
 #include "../host.h"
 #include "../transfer.h"
 #include "launch.h"
@@ -11,10 +11,9 @@
 
 namespace {
 
-constexpr int64_t SMALL = INT64_C(1) << 20;   // the size of small staging; small transfers leave the large alone
-constexpr int64_t PIECE = INT64_C(4) << 20;   // goes on the bus while the next one is copied
-constexpr int64_t STRIP = INT64_C(256) << 10; // of one thread
-constexpr int SLOTS = 16;                     // of each size at most
+constexpr int64_t SMALL = INT64_C(1) << 20; // the size of small staging; small transfers leave the large alone
+constexpr int64_t STRIP = INT64_C(1) << 20; // of one thread
+constexpr int SLOTS = 16;                   // of each size at most
 constexpr int LARGE_SLOTS = 6;
 constexpr int THREADS = 8;
 
@@ -58,32 +57,40 @@ slot *take(int64_t bytes) {
   return s;
 }
 
+// A copy by several threads, and from there on to the device where it is an upload.
 struct strips {
   char *target;
   const char *source;
   int64_t bytes;
+  char *device_target; // or null
+  cudaStream_t stream;
+  int device;
+  int error; // the first
 };
 
 void copy_strip(void *context, int64_t task, int) {
-  const strips *s = (const strips *)context;
-  const int64_t start = task * STRIP, left = s->bytes - start;
-  memcpy(s->target + start, s->source + start, (size_t)(left < STRIP ? left : STRIP));
+  strips *s = (strips *)context;
+  const int64_t start = task * STRIP, left = s->bytes - start, bytes = left < STRIP ? left : STRIP;
+  memcpy(s->target + start, s->source + start, (size_t)bytes);
+  if (!s->device_target) return;
+  cudaError_t error = cudaSetDevice(s->device);
+  if (!error) error = cudaMemcpyAsync(s->device_target + start, s->target + start, (size_t)bytes, cudaMemcpyHostToDevice, s->stream);
+  if (error) __atomic_store_n(&s->error, (int)error, __ATOMIC_RELAXED);
 }
 
 int32_t run_strips(rs_operation *operation, void *arguments) {
-  const strips *s = (const strips *)arguments;
-  return rs_parallel_for(operation, (s->bytes + STRIP - 1) / STRIP, copy_strip, arguments);
+  strips *s = *(strips **)arguments;
+  return rs_parallel_for(operation, (s->bytes + STRIP - 1) / STRIP, copy_strip, s);
 }
 
 void start_copier() { copier = rs_queue_create(rs_host_threads() < THREADS ? rs_host_threads() : THREADS); }
 
-void copy_by_threads(void *target, const void *source, int64_t bytes) {
-  if (bytes > SMALL) pthread_once(&copier_started, start_copier);
-  strips s = {(char *)target, (const char *)source, bytes};
-  if (bytes <= SMALL || !copier || rs_queue_push(copier, "copy", RS_MUST_RUN, run_strips, &s, sizeof s))
-    memcpy(target, source, (size_t)bytes);
-  else
+void copy_by_threads(strips *s) {
+  if (s->bytes > STRIP) pthread_once(&copier_started, start_copier);
+  if (s->bytes > STRIP && copier && !rs_queue_push(copier, "copy", RS_MUST_RUN, run_strips, &s, sizeof s))
     rs_queue_drain(copier);
+  else
+    for (int64_t task = 0; task * STRIP < s->bytes; task++) copy_strip(s, task, 0);
 }
 
 struct upload {
@@ -96,12 +103,11 @@ struct upload {
 int32_t run_upload(rs_operation *operation, void *arguments) {
   const upload *u = (const upload *)arguments;
   cudaStream_t stream = rs_cuda_stream(operation);
-  char *memory = u->staging->memory;
-  cudaError_t error = cudaSuccess;
-  for (int64_t start = 0; start < u->bytes && !error; start += PIECE) {
-    const int64_t bytes = u->bytes - start < PIECE ? u->bytes - start : PIECE;
-    copy_by_threads(memory + start, u->source + start, bytes);
-    error = cudaMemcpyAsync(u->target + start, memory + start, (size_t)bytes, cudaMemcpyHostToDevice, stream);
+  strips s = {u->staging->memory, u->source, u->bytes, u->target, stream, 0, 0};
+  cudaError_t error = cudaGetDevice(&s.device);
+  if (!error) {
+    copy_by_threads(&s);
+    error = (cudaError_t)s.error;
   }
   cudaEvent_t done = nullptr;
   if (!error) error = cudaEventCreateWithFlags(&done, cudaEventDisableTiming);
@@ -144,7 +150,10 @@ int rs_cuda_unstage(void *memory) {
   return found;
 }
 
-void rs_cuda_fetch(void *target, const void *staged, int64_t bytes) { copy_by_threads(target, staged, bytes); }
+void rs_cuda_fetch(void *target, const void *staged, int64_t bytes) {
+  strips s = {(char *)target, (const char *)staged, bytes, nullptr, nullptr, 0, 0};
+  copy_by_threads(&s);
+}
 
 int32_t rs_cuda_copy(rs_operation *operation, void *arguments) {
   const rs_transfer *t = (const rs_transfer *)arguments;
