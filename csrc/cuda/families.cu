@@ -2,11 +2,12 @@
 #include "launch.h"
 
 extern "C" {
-extern const rs_family rs_stack_cuda; // parallel beam along the slices: every slice has the same weights
-}
+extern const rs_family rs_stack_cuda;   // parallel beam along the slices: every slice has the same weights
+extern const rs_family rs_general_cuda; // anything
 
-extern "C" const rs_family *const *rs_cuda_families(int32_t law) {
-  static const rs_family *const exact[] = {&rs_stack_cuda, nullptr};
+const rs_family *const *rs_cuda_families(int32_t law) {
+  static const rs_family *const exact[] = {&rs_stack_cuda, &rs_general_cuda, nullptr};
   static const rs_family *const astra[] = {nullptr};
   return law == RS_EXACT ? exact : astra;
+}
 }

@@ -1,0 +1,85 @@
+// rays.h: the rays of a view and the way along them, for the CUDA families whose kernels follow single rays.
+//
+// A position is whole cells and a float32 offset that is set anew, from float64, every RAY_RUN planes, so that weights are accurate to
+// some 1e-7 whatever the size of the volume.
+#pragma once
+#include "launch.h"
+
+#define RAY_RUN 16           // planes from one float64 position to the next
+#define RAY_ROOM 12582912.0f // 1.5 * 2^23: float32 has no room for fractions next to it, so adding it rounds
+#define RAY_ROOM_BITS 0x4B400000
+
+// The rays of a view, axes in the order main, cross, third: rays run along `way` through `point`, and rows and columns move the point
+// (parallel) or the direction (cone).
+struct ray_view {
+  double point[3], way[3], v[3], u[3];
+  double voxel[3]; // sizes
+  int main, cone;
+};
+
+struct ray {
+  double point[3], way[3];
+};
+
+__device__ static inline ray aim(const ray_view &view, double row, double column) {
+  ray out;
+  for (int k = 0; k < 3; k++) {
+    double shift = row * view.v[k] + column * view.u[k];
+    out.point[k] = view.point[k] + (view.cone ? 0 : shift);
+    out.way[k] = view.way[k] + (view.cone ? shift : 0);
+  }
+  return out;
+}
+
+// Narrows [first, last], planes from 0, to where low <= position + slope s <= high.
+__device__ static inline void clip(double position, double slope, double low, double high, double &first, double &last) {
+  if (slope == 0 || low > high) {
+    if (position < low || position > high) last = -1;
+    return;
+  }
+  double inverse = 1 / slope, enter = (low - position) * inverse, leave = (high - position) * inverse;
+  first = fmax(first, fmin(enter, leave));
+  last = fmin(last, fmax(enter, leave));
+}
+
+// The way along an axis, counted from the middle of a cell on a middle plane.
+struct track {
+  int cell;
+  float offset, slope;
+};
+
+__device__ static inline track follow(double position, double slope) {
+  double whole = rint(position - 0.5);
+  return {(int)whole, (float)(position - 0.5 - whole), (float)slope};
+}
+
+// The cell on the plane `way` from the middle plane, less the middle's, and the weight of its further voxel.
+__device__ static inline int find(const track &t, float way, float &far) {
+  float at = fmaf(way, t.slope, t.offset), room = at + RAY_ROOM;
+  far = at - (room - RAY_ROOM) + 0.5f;
+  return __float_as_int(room) - RAY_ROOM_BITS;
+}
+
+static inline ray_view rays_of(const rs_geometry *geometry, const rs_view *view) {
+  const int axes[3] = {view->main, view->cross, RS_Z + RS_Y + RS_X - view->main - view->cross};
+  ray_view out;
+  out.main = view->main;
+  out.cone = geometry->beam == RS_CONE;
+  for (int k = 0; k < 3; k++) {
+    const int axis = axes[k];
+    out.point[k] = out.cone ? view->origin[axis] : view->corner[axis];
+    out.way[k] = out.cone ? view->corner[axis] - view->origin[axis] : view->origin[axis];
+    out.v[k] = view->v[axis];
+    out.u[k] = view->u[axis];
+    out.voxel[k] = geometry->voxel[axis];
+  }
+  return out;
+}
+
+// The output of the next batch item.
+static inline void advance(rs_output *output, int64_t size) {
+  output->target += size;
+  if (output->measured) output->measured += size;
+}
+
+static inline int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
