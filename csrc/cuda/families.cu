@@ -3,10 +3,11 @@
 
 extern "C" {
 extern const rs_family rs_stack_cuda;   // parallel beam along the slices: every slice has the same weights
+extern const rs_family rs_upright_cuda; // detector columns along z: all rows of a column share their path in the plane
 extern const rs_family rs_general_cuda; // anything
 
 const rs_family *const *rs_cuda_families(int32_t law) {
-  static const rs_family *const exact[] = {&rs_stack_cuda, &rs_general_cuda, nullptr};
+  static const rs_family *const exact[] = {&rs_stack_cuda, &rs_upright_cuda, &rs_general_cuda, nullptr};
   static const rs_family *const astra[] = {nullptr};
   return law == RS_EXACT ? exact : astra;
 }
