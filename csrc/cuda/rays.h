@@ -13,7 +13,8 @@
 // (parallel) or the direction (cone).
 struct ray_view {
   double point[3], way[3], v[3], u[3];
-  double voxel[3]; // sizes
+  double turn, axis[3], middle; // of a curved detector, see rs_view; the middle column
+  double voxel[3];              // sizes
   int main, cone;
 };
 
@@ -23,8 +24,14 @@ struct ray {
 
 __device__ static inline ray aim(const ray_view &view, double row, double column) {
   ray out;
+  double along = column, rise = 0; // as in rs_bend
+  if (view.turn != 0) {
+    const double half = sin(0.5 * view.turn * (column - view.middle));
+    along = view.middle + sin(view.turn * (column - view.middle)) / view.turn;
+    rise = 2 * half * half;
+  }
   for (int k = 0; k < 3; k++) {
-    double shift = row * view.v[k] + column * view.u[k];
+    double shift = row * view.v[k] + along * view.u[k] + rise * view.axis[k];
     out.point[k] = view.point[k] + (view.cone ? 0 : shift);
     out.way[k] = view.way[k] + (view.cone ? shift : 0);
   }
@@ -71,8 +78,11 @@ static inline ray_view rays_of(const rs_geometry *geometry, const rs_view *view)
     out.way[k] = out.cone ? view->corner[axis] - view->origin[axis] : view->origin[axis];
     out.v[k] = view->v[axis];
     out.u[k] = view->u[axis];
+    out.axis[k] = view->axis[axis];
     out.voxel[k] = geometry->voxel[axis];
   }
+  out.turn = view->turn;
+  out.middle = 0.5 * (geometry->fine_columns - 1);
   return out;
 }
 
