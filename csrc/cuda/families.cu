@@ -1,8 +1,12 @@
 // families.cu: which kernels a GPU has for a law, in order of preference; the last ones accept everything.
 #include "launch.h"
 
+extern "C" {
+extern const rs_family rs_stack_cuda; // parallel beam along the slices: every slice has the same weights
+}
+
 extern "C" const rs_family *const *rs_cuda_families(int32_t law) {
-  static const rs_family *const exact[] = {nullptr};
+  static const rs_family *const exact[] = {&rs_stack_cuda, nullptr};
   static const rs_family *const astra[] = {nullptr};
   return law == RS_EXACT ? exact : astra;
 }
