@@ -6,10 +6,9 @@
 //
 // Lanes are worked off in passes of whole chunks. The workspace holds one pass of the packed volume (forward) or the packed projections
 // (back), and the sums of squares of every block.
+#include "stack_back.h"
+#include "stack_blocks.h"
 #include "stack_plain.h"
-
-#include <math.h>
-#include <stdlib.h>
 
 namespace {
 
@@ -22,7 +21,10 @@ struct stack_tables {
     int32_t *index;
     float *weight;
   } slices_of_row, rows_of_slice;
-  int64_t pointers[7];
+  stack_block *blocks; // of forward projection, or null: the plain kernel
+  int32_t voxels;      // of a plane that a block sees
+  int32_t columns;     // of a view that a block of back projection sees, or 0: the plain kernel
+  int64_t pointers[8];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
   int64_t packed_floats; // then the sums of squares
@@ -76,6 +78,25 @@ stack_view view_of(const rs_geometry *geometry, const stack_line &line) {
   return view;
 }
 
+// Which kernels, and their blocks.
+int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *view) {
+  const stack_plane &plane = tables->plane;
+  stack_block_list list;
+  int32_t status = stack_make_blocks(plane, view, &list);
+  if (status) return status;
+  tables->forward_blocks = plane.views * parts(plane.columns, STACK_SIDE);
+  if (list.count) {
+    tables->forward_blocks = list.count;
+    tables->voxels = list.voxels;
+    status =
+        rs_cuda_table(plan->device, list.block, list.count * (int64_t)sizeof *list.block, (void **)&tables->blocks, tables->pointers + 7);
+  }
+  free(list.block);
+  tables->columns = stack_count_columns(plane, view);
+  tables->back_blocks = parts(plane.ny, tables->columns ? STACK_SIDE : 1) * parts(plane.nx, STACK_SIDE);
+  return status;
+}
+
 int32_t make_views(const rs_plan *plan, stack_tables *tables) {
   const rs_geometry *geometry = &plan->geometry;
   stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
@@ -84,7 +105,10 @@ int32_t make_views(const rs_plan *plan, stack_tables *tables) {
   if (line && view) {
     rs_stack_lines(geometry, line);
     for (int32_t i = 0; i < geometry->views; i++) view[i] = view_of(geometry, line[i]);
-    status = rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, tables->pointers + 6);
+    status = share_out(plan, tables, view);
+    if (!status)
+      status =
+          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, tables->pointers + 6);
   } else {
     status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
   }
@@ -111,8 +135,6 @@ int32_t prepare(rs_plan *plan) {
   int64_t places = voxels > pixels ? voxels : pixels, chunks = PASS_BYTES / 4 / (places * 128);
   tables->pass = smaller(padded(units), (chunks > 1 ? chunks : 1) * 128);
   tables->packed_floats = places * tables->pass;
-  tables->forward_blocks = plane.views * parts(plane.columns, STACK_SIDE);
-  tables->back_blocks = plane.ny * parts(plane.nx, STACK_SIDE);
   int64_t sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
   plan->workspace_floats = tables->packed_floats + sums * (int64_t)(sizeof(double) / sizeof(float));
   return RS_OK;
@@ -138,8 +160,17 @@ template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
   dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks);
   int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, c.source, c.packed);
   if (status) return status;
-  if (c.back) return RS_LAUNCH((stack_back_plain<VEC>), grid, STACK_THREADS, shared, stream, c.tables->plane, c.packed, c.target);
-  return RS_LAUNCH((stack_forward_plain<VEC>), grid, STACK_THREADS, shared, stream, c.tables->plane, c.packed, c.target);
+  const stack_plane &plane = c.tables->plane;
+  if (c.back && c.tables->columns)
+    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(c.tables->columns), stream, plane, c.packed, c.target,
+                     c.tables->columns);
+  if (c.back) return RS_LAUNCH((stack_back_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
+  if (c.tables->blocks) {
+    const int32_t voxels = c.tables->voxels, planes = stack_stage_planes(VEC, voxels);
+    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, stack_forward_bytes<VEC>(planes, voxels), stream, plane,
+                     (const stack_block *)c.tables->blocks, c.packed, c.target, planes, voxels);
+  }
+  return RS_LAUNCH((stack_forward_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
 }
 
 // A pass: whole chunks of 128 lanes, then a narrower one for what is left.

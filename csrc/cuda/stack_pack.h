@@ -71,11 +71,11 @@ struct stack_target {
   int64_t sums_first;
 };
 
-// Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which rows x width places exist. offset(row) is where a row starts in
-// its unit, scale(row) multiplies its values. All threads of the block call it, when the tile is written.
-template <int VEC, typename Offset, typename Scale>
-__device__ static inline void stack_finish(const stack_target &target, const float *tile, int rows, int width, int64_t chunk, Offset offset,
-                                           Scale scale) {
+// Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which the first width(row) places of `rows` rows exist. offset(row) is where a row
+// starts in its unit, scale(row) multiplies its values. All threads of the block call it, when the tile is written.
+template <int VEC, typename Width, typename Offset, typename Scale>
+__device__ static inline void stack_finish(const stack_target &target, const float *tile, int rows, int64_t chunk, Width width,
+                                           Offset offset, Scale scale) {
   constexpr int WIDTH = 32 * VEC;
   const int column = threadIdx.x % STACK_SIDE;
   for (int l = threadIdx.x / STACK_SIDE; l < WIDTH; l += STACK_THREADS / STACK_SIDE) {
@@ -84,8 +84,8 @@ __device__ static inline void stack_finish(const stack_target &target, const flo
     if (lane < target.lanes.count) {
       const stack_place place = stack_place_of(target.lanes, lane);
       const size_t item = (size_t)(place.item * target.lanes.item_size), unit = (size_t)(place.unit * target.lanes.unit_step) + column;
-      if (column < width)
-        for (int row = 0; row < rows; row++)
+      for (int row = 0; row < rows; row++)
+        if (column < width(row))
           squares += rs_finish(target.output, item, unit + offset(row),
                                scale(row) * tile[(row * STACK_SIDE + column) * STACK_TILE_STRIDE<VEC> + l]);
     }

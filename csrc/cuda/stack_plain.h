@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(STACK_THREADS) stack_forward_plain(stack_plane
   stack_store(tile + warp * STACK_TILE_STRIDE<VEC> + lane, sum);
   __syncthreads();
   stack_finish<VEC>(
-      target, tile, 1, plane.columns - from, chunk, [&](int) { return (size_t)view.view * plane.columns + from; },
+      target, tile, 1, chunk, [&](int) { return plane.columns - from; }, [&](int) { return (size_t)view.view * plane.columns + from; },
       [&](int) { return view.length; });
 }
 
@@ -57,5 +57,6 @@ __global__ void __launch_bounds__(STACK_THREADS) stack_back_plain(stack_plane pl
   stack_store(tile + warp * STACK_TILE_STRIDE<VEC> + lane, sum);
   __syncthreads();
   stack_finish<VEC>(
-      target, tile, 1, plane.nx - from, chunk, [&](int) { return (size_t)y * plane.nx + from; }, [](int) { return 1.0f; });
+      target, tile, 1, chunk, [&](int) { return plane.nx - from; }, [&](int) { return (size_t)y * plane.nx + from; },
+      [](int) { return 1.0f; });
 }

@@ -28,6 +28,9 @@ struct stack_lanes {
   int64_t item_size, unit_step;
 };
 
+// Positions beyond any volume and any detector: what is farther off is held there.
+constexpr double STACK_FAR = 1e8;
+
 struct stack_place {
   int64_t item, unit;
 };
