@@ -2,11 +2,12 @@
 #include "launch.h"
 
 extern "C" {
+extern const rs_family rs_slice_cuda; // parallel beam through one slice or a few, rows on slices
 extern const rs_family rs_stack_cuda; // parallel beam along the slices: every slice has the same weights
 }
 
 extern "C" const rs_family *const *rs_cuda_families(int32_t law) {
-  static const rs_family *const exact[] = {&rs_stack_cuda, nullptr};
+  static const rs_family *const exact[] = {&rs_slice_cuda, &rs_stack_cuda, nullptr};
   static const rs_family *const astra[] = {nullptr};
   return law == RS_EXACT ? exact : astra;
 }

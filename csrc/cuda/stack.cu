@@ -68,16 +68,6 @@ int32_t make_matrices(const rs_plan *plan, stack_tables *tables) {
   return status;
 }
 
-stack_view view_of(const rs_geometry *geometry, const stack_line &line) {
-  stack_view view = {line.start, line.column, line.plane, -line.start / line.column, 0, 0, 0, (float)fabs(line.column),
-                     line.view,  line.main};
-  double across = 1 / line.column, along = -line.plane * across;
-  view.along_y = line.main == RS_Y ? along : across;
-  view.along_x = line.main == RS_Y ? across : along;
-  view.length = (float)(rs_ray_length(geometry, &geometry->view[line.view], 0, 0) / geometry->supersampling);
-  return view;
-}
-
 // Which kernels, and their blocks.
 int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
@@ -104,7 +94,7 @@ int32_t make_views(const rs_plan *plan, stack_tables *tables) {
   int32_t status = RS_OK;
   if (line && view) {
     rs_stack_lines(geometry, line);
-    for (int32_t i = 0; i < geometry->views; i++) view[i] = view_of(geometry, line[i]);
+    for (int32_t i = 0; i < geometry->views; i++) view[i] = stack_view_of(geometry, line[i]);
     status = share_out(plan, tables, view);
     if (!status)
       status =

@@ -16,7 +16,7 @@ struct stack_block_list {
 
 // The planes that the rays of a block touch, and the most voxels that they see of one: 0 where the block touches none. Positions are
 // linear in the plane, so what lies between the outermost rays is widest on the first or the last plane.
-static int32_t stack_measure(const stack_plane &plane, const stack_view *views, stack_block *block) {
+static inline int32_t stack_measure(const stack_plane &plane, const stack_view *views, stack_block *block) {
   const bool upright = views[block->view].main == RS_Y;
   const int32_t main_count = upright ? plane.ny : plane.nx, cross = upright ? plane.nx : plane.ny;
   double first = main_count, last = -1;
@@ -53,22 +53,24 @@ static int32_t stack_measure(const stack_plane &plane, const stack_view *views, 
       }
     most = fmax(most, floor(high) - floor(low) + 2);
   }
-  return (int32_t)fmin(most, cross + 2 * STACK_OUTSIDE);
+  return (int32_t)fmin(most, INT32_MAX);
 }
 
 // The most voxels that any block of this shape sees, for a group of views.
-static int32_t stack_measure_group(const stack_plane &plane, const stack_view *views, stack_block block) {
+static inline int32_t stack_measure_group(const stack_plane &plane, const stack_view *views, stack_block block) {
   int32_t most = 0;
   for (block.column = 0; block.column < plane.columns; block.column += block.pieces * STACK_SIDE) {
     const int32_t voxels = stack_measure(plane, views, &block);
     most = voxels > most ? voxels : most;
   }
-  return most;
+  // Windows end a little outside the volume.
+  const int32_t cross = (views[block.view].main == RS_Y ? plane.nx : plane.ny) + 2 * STACK_OUTSIDE;
+  return most < cross ? most : cross;
 }
 
 // Chooses the shape of the blocks that begin with a view: as many warps in use as possible, then as few voxels as possible. `views` is 0
 // where no shape fits.
-static stack_block stack_choose(const stack_plane &plane, const stack_view *views, int32_t view, int32_t *voxels) {
+static inline stack_block stack_choose(const stack_plane &plane, const stack_view *views, int32_t view, int32_t *voxels) {
   stack_block best = {};
   int32_t left = 1;
   while (left < STACK_MOST_VIEWS && view + left < plane.views && views[view + left].main == views[view].main) left++;
@@ -86,7 +88,7 @@ static stack_block stack_choose(const stack_plane &plane, const stack_view *view
 }
 
 // RS_OK, or RS_EMEMORY. The list has no blocks where a view does not fit.
-static int32_t stack_make_blocks(const stack_plane &plane, const stack_view *views, stack_block_list *list) {
+static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_view *views, stack_block_list *list) {
   *list = {};
   for (int32_t v = 0; v < plane.views; v++)
     if (plane.supersampling > 1 || views[v].pitch > 2) return RS_OK;
@@ -118,13 +120,13 @@ static int32_t stack_make_blocks(const stack_plane &plane, const stack_view *vie
 }
 
 // Planes of a stage for which shared memory has room.
-static int32_t stack_stage_planes(int vectors, int32_t voxels) {
+static inline int32_t stack_stage_planes(int vectors, int32_t voxels) {
   const int64_t bytes = 2 * (voxels * 128 * (int64_t)vectors + (int64_t)sizeof(stack_quads)), planes = STACK_MOST_SHARED / bytes;
   return planes < STACK_MOST_PLANES ? (int32_t)planes : STACK_MOST_PLANES;
 }
 
 // The most columns of a view that a block of back projection sees, or 0 where a voxel sees more than two.
-static int32_t stack_count_columns(const stack_plane &plane, const stack_view *views) {
+static inline int32_t stack_count_columns(const stack_plane &plane, const stack_view *views) {
   double most = 0;
   if (plane.supersampling > 1) return 0;
   for (int32_t v = 0; v < plane.views; v++) {

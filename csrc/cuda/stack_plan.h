@@ -7,6 +7,8 @@
 #include "../stack_lines.h"
 #include "launch.h"
 
+#include <math.h>
+
 // A view as the kernels see it. Views are sorted by main axis, then slope.
 struct stack_view {
   double start, column, plane;     // the plane s of the main axis is crossed at start + column i + plane s by fine column i
@@ -14,6 +16,16 @@ struct stack_view {
   float length, pitch;             // of ray between two planes, divided by the supersampling; voxels between fine columns
   int32_t view, main;              // its place in the public stack
 };
+
+static inline stack_view stack_view_of(const rs_geometry *geometry, const stack_line &line) {
+  stack_view view = {line.start, line.column, line.plane, -line.start / line.column, 0, 0, 0, (float)fabs(line.column),
+                     line.view,  line.main};
+  double across = 1 / line.column, along = -line.plane * across;
+  view.along_y = line.main == RS_Y ? along : across;
+  view.along_x = line.main == RS_Y ? across : along;
+  view.length = (float)(rs_ray_length(geometry, &geometry->view[line.view], 0, 0) / geometry->supersampling);
+  return view;
+}
 
 // The plane of a slice or a row that all kernels of a plan work on.
 struct stack_plane {
