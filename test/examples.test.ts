@@ -6,6 +6,7 @@ import { describe, it } from "node:test";
 import { hollowBox, operator, parallelBeam, volume } from "../lib/index.ts";
 import { readNpy, readTiffStack, writeNpy, writeTiff, writeTiffStack } from "../lib/io/index.ts";
 import { runScript } from "./support/command.ts";
+import { emulated } from "./support/emulated.ts";
 import { relativeL2 } from "./support/random.ts";
 import { noRealScan, onRealScan, tooth } from "./support/real_scan.ts";
 
@@ -20,8 +21,8 @@ function inFolder(body: (folder: string) => Promise<void> | void): () => Promise
   };
 }
 
-function sirtExample(args: readonly string[]): Record<string, unknown> {
-  const { status, stdout, stderr } = runScript("examples/sirt.ts", [...args, "--json"]);
+function sirtExample(args: readonly string[], environment: Record<string, string> = {}): Record<string, unknown> {
+  const { status, stdout, stderr } = runScript("examples/sirt.ts", [...args, "--json"], environment);
   assert.equal(status, 0, stderr);
   return JSON.parse(stdout);
 }
@@ -207,11 +208,12 @@ describe("examples/sirt.ts", () => {
     { skip: noRealScan, timeout: 120_000 },
     inFolder(async (out) => {
       const args = ["--input", tooth, "--rows", "0:1", "--iterations", "30"];
-      const found = sirtExample([...args, "--out", join(out, "found")]);
+      const onCpu = emulated ? { RAYSUM_DEVICE: "cpu" } : {}; // minutes otherwise
+      const found = sirtExample([...args, "--out", join(out, "found")], onCpu);
       const centre = Number(found["rotationCentre"]);
       assert.ok(Math.abs(centre - 296) < 1.5, `centre ${centre}`);
       for (const wrong of [centre - 3, centre + 3]) {
-        const off = sirtExample([...args, "--center", String(wrong), "--out", join(out, "off")]);
+        const off = sirtExample([...args, "--center", String(wrong), "--out", join(out, "off")], onCpu);
         assert.ok(Number(off["residual"]) > 1.005 * Number(found["residual"]), `${off["residual"]} at ${wrong}`);
       }
       // Enamel attenuates about twice as much as dentine, air not at all; the tooth fills about a tenth of the picture.

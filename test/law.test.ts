@@ -30,8 +30,8 @@ const cone = coneBeam({ ...round, angleCount: 9 });
 /** A(x) and A.T(y) of random x and y, on the host. */
 function bothWays(options: OperatorOptions): [Float32Array, Float32Array] {
   using A = operator(cube, cone, options);
-  using x = DeviceArray.uniform(A.domainShape, { seed: 1 });
-  using y = DeviceArray.uniform(A.rangeShape, { seed: 2 });
+  using x = DeviceArray.uniform(A.domainShape, { seed: 1, device: A.device });
+  using y = DeviceArray.uniform(A.rangeShape, { seed: 2, device: A.device });
   using Ax = A(x);
   using ATy = A.T(y);
   return [Ax.readSync(), ATy.readSync()];

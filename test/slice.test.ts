@@ -58,7 +58,7 @@ const cases: Record<string, Case> = {
 
 function check(what: string, geometry: ModelGeometry, batch: number): void {
   using A = operatorOf(geometry);
-  if (geometry.shape[0] === 1) assert.match(A.description, /^slice/, what);
+  if (geometry.shape[0] === 1 && A.device.name === "cpu") assert.match(A.description, /^slice/, what);
   using x = DeviceArray.uniform([batch, ...A.domainShape], { seed: 3 });
   using y = DeviceArray.uniform([batch, ...A.rangeShape], { seed: 4 });
   using Ax = A(x);
