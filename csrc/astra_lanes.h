@@ -10,10 +10,12 @@ typedef struct {
   float start[2][ASTRA_LANES], slope[2][ASTRA_LANES], length[ASTRA_LANES]; // of an astra_ray each
 } astra_rays;
 
-// The rays through sub-row i and sub-column j of the pixels (row, column ...); those that `out` names see nothing.
-static inline void astra_aim_lanes(const rs_geometry *geometry, const astra_frame *frame, int32_t row, int32_t column, int i, int j,
-                                   const int *out, astra_rays *rays) {
+// The rays through sub-row i and sub-column j of the pixels (row, column ...), and the planes from ... end - 1 on which one of them may
+// be in the volume. Those that `out` names see nothing.
+static inline void astra_aim_lanes(const rs_geometry *geometry, const astra_axes *axes, const astra_frame *frame, int32_t row,
+                                   int32_t column, int i, int j, const int *out, astra_rays *rays, int32_t *from, int32_t *end) {
   const int cone = geometry->beam == RS_CONE, s = geometry->supersampling;
+  float low = axes->count[0], high = -1;
   for (int k = 0; k < ASTRA_LANES; k++) {
     const astra_ray ray = astra_aim(frame, cone, astra_sub_pixel(row, i, s), astra_sub_pixel(column + k, j, s));
     for (int n = 0; n < 2; n++) {
@@ -21,28 +23,14 @@ static inline void astra_aim_lanes(const rs_geometry *geometry, const astra_fram
       rays->start[n][k] = out[k] ? -ASTRA_FLAT : ray.start[n];
     }
     rays->length[k] = out[k] ? 0 : ray.length;
-  }
-}
-
-// The planes from ... end - 1 on which one of the rays may be in the volume.
-static inline void astra_find_planes(const astra_axes *axes, const astra_rays *rays, int32_t *from, int32_t *end) {
-  const double middle = 0.5 * (axes->count[0] - 1);
-  double low = axes->count[0], high = -1;
-  for (int k = 0; k < ASTRA_LANES; k++) {
-    double first = 0, last = axes->count[0] - 1;
-    for (int n = 0; n < 2; n++) {
-      const double start = rays->start[n][k], slope = rays->slope[n][k], most = 0.5 * axes->count[n + 1] + 1;
-      const double a = (-most - start) / slope + middle, b = (most - start) / slope + middle; // of rays without slope: infinite
-      first = (a < b ? a : b) > first ? (a < b ? a : b) : first;
-      last = (a < b ? b : a) < last ? (a < b ? b : a) : last;
-    }
-    if (first <= last) {
-      low = first < low ? first : low;
-      high = last > high ? last : high;
-    }
+    float first, last;
+    astra_clip(&ray, axes->count, &first, &last);
+    const int inside = !out[k] && first <= last;
+    low = inside && first < low ? first : low;
+    high = inside && last > high ? last : high;
   }
   *from = (int32_t)low;
-  *end = high < low ? *from : (int32_t)fmin(high + 2, axes->count[0]);
+  *end = high < low ? *from : (int32_t)fminf(high + 2, axes->count[0]);
 }
 
 // sum += 256 times what the rays find on the planes from ... end - 1. ASTRA computes positions anew for each slab of planes and adds
@@ -75,12 +63,13 @@ static inline void astra_project(const rs_geometry *geometry, const rs_view *vie
                                  int32_t column, int count, float *sum) {
   const int flat = geometry->law == RS_ASTRA_2D, s = geometry->supersampling, sub_rows = flat ? 1 : s;
   const astra_axes axes = astra_axes_of(geometry, main);
+  const astra_fan fan = astra_fan_of(geometry, view);
   const astra_frame frame = astra_frame_of(geometry, view, &axes);
   const int32_t line = geometry->shape[RS_X] + RS_TEXTURE_BORDER, steps[3] = {line * (geometry->shape[RS_Y] + RS_TEXTURE_BORDER), line, 1};
   const int32_t step[3] = {steps[axes.axis[0]], steps[axes.axis[1]], steps[axes.axis[2]]}; // in floats
   int out[ASTRA_LANES], seen = 0;
   for (int k = 0; k < ASTRA_LANES; k++) {
-    out[k] = k >= count || (flat && geometry->beam == RS_CONE && astra_fan_axis(geometry, view, column + k) != main);
+    out[k] = k >= count || (flat && geometry->beam == RS_CONE && astra_fan_axis(&fan, column + k) != main);
     seen += !out[k];
   }
   if (!seen) return;
@@ -89,8 +78,7 @@ static inline void astra_project(const rs_geometry *geometry, const rs_view *vie
       astra_rays rays;
       float found[ASTRA_LANES] = {0};
       int32_t from, end;
-      astra_aim_lanes(geometry, &frame, row, column, i, j, out, &rays);
-      astra_find_planes(&axes, &rays, &from, &end);
+      astra_aim_lanes(geometry, &axes, &frame, row, column, i, j, out, &rays, &from, &end);
       if (main == RS_X)
         astra_march(packed, &axes, step, step[1], RS_TEXTURE_YZ, &rays, from, end, found);
       else if (main == RS_Y)

@@ -33,13 +33,21 @@ static inline int astra_main_axis(const rs_geometry *geometry, const rs_view *vi
   return steep[RS_Y] >= steep[RS_Z] ? RS_Y : RS_Z;
 }
 
-// In a 2D fan each ray has its own. ASTRA compares the near edge of the pixel, half a voxel aside along x and (its y points the other
-// way) y, with the source.
-static inline int astra_fan_axis(const rs_geometry *geometry, const rs_view *view, int32_t column) {
-  double at = (double)column * geometry->supersampling - 0.5;
-  double x = view->corner[RS_X] + at * view->u[RS_X] + 0.5 - view->origin[RS_X];
-  double y = view->corner[RS_Y] + at * view->u[RS_Y] - 0.5 - view->origin[RS_Y];
-  return fabs(y) > fabs(x) ? RS_Y : RS_X;
+// In a 2D fan each ray has its own main axis. ASTRA compares the near edge of the pixel, half a voxel aside along x and (its y points
+// the other way) y, with the source: the difference at the first column, and from column to column.
+typedef struct {
+  double y, x, u_y, u_x;
+} astra_fan;
+
+static inline astra_fan astra_fan_of(const rs_geometry *geometry, const rs_view *view) {
+  const astra_fan fan = {view->corner[RS_Y] - 0.5 * view->u[RS_Y] - 0.5 - view->origin[RS_Y],
+                         view->corner[RS_X] - 0.5 * view->u[RS_X] + 0.5 - view->origin[RS_X], geometry->supersampling * view->u[RS_Y],
+                         geometry->supersampling * view->u[RS_X]};
+  return fan;
+}
+
+RS_INLINE int astra_fan_axis(const astra_fan *fan, int32_t column) {
+  return fabs(fan->y + column * fan->u_y) > fabs(fan->x + column * fan->u_x) ? RS_Y : RS_X;
 }
 
 // A view as its axes see it, in voxels from the volume's middle: the centre of pixel (0, 0), one column, one row, the ray direction
@@ -93,6 +101,20 @@ RS_INLINE astra_ray astra_aim(const astra_frame *frame, int cone, float at_row, 
   }
   ray.length = seen ? sqrtf(square) * frame->size[0] : 0;
   return ray;
+}
+
+// The planes first ... last of the main axis on which a ray may be in the volume, with half a voxel to spare; none where first > last.
+RS_INLINE void astra_clip(const astra_ray *ray, const float *count, float *first, float *last) {
+  const float middle = 0.5f * (count[0] - 1);
+  *first = 0;
+  *last = ray->length > 0 ? count[0] - 1 : -1;
+  for (int n = 0; n < 2; n++) {
+    const float start = ray->start[n], slope = ray->slope[n], most = 0.5f * count[n + 1] + 1;
+    const float a = (-most - start) / slope + middle, b = (most - start) / slope + middle; // of rays without slope: infinite
+    const float low = a < b ? a : b, high = a < b ? b : a;
+    *first = low > *first ? low : *first;
+    *last = high < *last ? high : *last;
+  }
 }
 
 // Where a ray is on the first plane of a slab, in texels, halves at their centres.
