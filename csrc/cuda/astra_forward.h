@@ -4,6 +4,9 @@
 
 constexpr int ASTRA_THREADS = 256;
 
+// Rows that neighbouring warps share.
+__host__ __device__ inline int32_t astra_high(int32_t rows) { return rows < 8 ? rows : 8; }
+
 // 256 times what a ray finds on its planes.
 template <rs_texture_roles roles>
 __device__ inline float astra_march(const astra_layout &layout, const astra_ray &ray, int32_t slab_planes, float first, float last) {
@@ -34,10 +37,9 @@ __device__ inline float astra_march(const astra_layout &layout, const astra_ray 
 // then looks at the same part of the volume.
 __global__ void astra_forward(astra_forward_work work) {
   const int64_t warp = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  const int32_t tiles = (work.columns + 31) / 32, view = (int32_t)(warp / work.high % work.view_count);
-  const int64_t rest = warp / work.high / work.view_count;
-  const int32_t column = (int32_t)(rest % tiles) * 32 + threadIdx.x % 32,
-                row = (int32_t)(rest / tiles) * work.high + (int32_t)(warp % work.high);
+  const int32_t high = astra_high(work.rows), tiles = (work.columns + 31) / 32, view = (int32_t)(warp / high % work.view_count);
+  const int64_t rest = warp / high / work.view_count;
+  const int32_t column = (int32_t)(rest % tiles) * 32 + threadIdx.x % 32, row = (int32_t)(rest / tiles) * high + (int32_t)(warp % high);
   double square = 0;
   if (column < work.columns && row < work.rows) {
     const astra_aimed &aimed = work.views[view];

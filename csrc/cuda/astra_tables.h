@@ -29,7 +29,6 @@ struct astra_forward_work {
   double *squares; // a block
   int32_t view_count, rows, columns, supersampling, sub_rows, slab;
   int32_t cone, fan;
-  int32_t high; // rows that neighbouring warps share
   astra_layout layout[3];
 };
 
