@@ -27,7 +27,8 @@ FLAGS_plain :=
 
 BUILD ?= build
 SOURCES := $(filter-out $(KERNELS:%=csrc/%.c),$(wildcard csrc/*.c))
-OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$(BUILD)/%_$(t).o))
+KERNEL_BUILD ?= $(BUILD)
+OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$(KERNEL_BUILD)/%_$(t).o))
 HEADERS := $(wildcard csrc/*.h)
 CPU_LIBRARY := $(BUILD)/libraysum.so
 
@@ -47,7 +48,7 @@ EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=f
 EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
 EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
 
-.PHONY: all help found cpu cuda emulated sirt test test-reference check format symbols benchmark clean
+.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean test-emulated test-sanitized
 all: found cpu
 
 help:
@@ -55,7 +56,10 @@ help:
 	@echo "make cuda       the CUDA library ($(CUDA_LIBRARY)) where nvcc is (CUDA_ARCH)"
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
+	@echo "make test-emulated   every test in Bun on a GPU that the CPU plays (TEST_ARGS); make test-sanitized: with address sanitizer"
 	@echo "make test-reference  what ASTRA and tomosipo computed, case by case (RAYSUM_REFERENCE)"
+	@echo "make bundle     an archive for a machine with a GPU and no network ($(BUNDLE)), and there:"
+	@echo "make test-gpu   every test on cuda:0, in Bun alone"
 	@echo "make check      types, format, lint, generated symbols, exported symbols"
 	@echo "make benchmark  projections and SIRT on this machine (BENCH_ARGS)"
 	@echo "make format     formats TypeScript and C"
@@ -89,6 +93,9 @@ $(EMULATED_LIBRARY): $(OBJECTS) $(EMULATED_OBJECTS)
 	$(CXX) -shared -Wl,-z,nodelete $(EMULATED_FLAGS) -o $@.new $^ $(LDLIBS)
 	@mv $@.new $@
 
+$(BUILD)/emulation_check: $(filter $(BUILD)/emulated/emulation/%,$(EMULATED_OBJECTS)) test/support/emulation_check.cc
+	$(CXX) $(EMULATED_FLAGS) -o $@ $^ $(LDLIBS)
+
 $(BUILD)/emulated/%.o: csrc/cuda/% $(CUDA_HEADERS) $(HEADERS) $(wildcard $(EMULATION)/*.h) Makefile
 	@mkdir -p $(dir $@)
 	$(CXX) $(EMULATED_FLAGS) $(if $(filter avx2,$(TARGETS)),$(FLAGS_avx2)) -x c++ -c -o $@ $<
@@ -97,13 +104,13 @@ $(BUILD):
 	@mkdir -p $@
 
 define kernel_rule
-$(BUILD)/%_$(1).o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
+$(KERNEL_BUILD)/%_$(1).o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
 	$$(CC) $$(ALL_CFLAGS) -ffp-contract=fast -fno-math-errno -DRS_TARGET=$(1) $$(FLAGS_$(1)) -c -o $$@ $$<
 endef
 $(foreach t,$(TARGETS),$(eval $(call kernel_rule,$(t))))
 
 # The texture law picks four neighbours for every lane: gcc uses gathers for that only where it is told that they are fast.
-$(BUILD)/astra_avx512.o: FLAGS_avx512 += -mtune=icelake-server
+$(KERNEL_BUILD)/astra_avx512.o: FLAGS_avx512 += -mtune=icelake-server
 
 $(BUILD)/%.o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
@@ -124,6 +131,36 @@ $(NODE_FFI): | $(NODE_MODULES)
 test: $(NODE_MODULES) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/run.ts $(TEST_ARGS)
 
+# For a machine with a GPU and without a network: unpack, then make test-gpu there. It needs make and nothing else.
+BUNDLE := $(BUILD)/raysum-bundle.tar.xz
+NOT_IN_BUNDLE := .cache .bin .package-lock.json bun bun-types deno esbuild typescript koffi @biomejs @deno @typescript @esbuild @koromix \
+  @tensorflow @types
+bundle: $(BUNDLE)
+$(BUNDLE): $(NODE_MODULES) $(CPU_LIBRARY) $(CUDA_LIBRARY)
+	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/raysum/node_modules/.bin $(BUILD)/bundle/raysum/build
+	@cp -r package.json bunfig.toml Makefile lib csrc examples test $(BUILD)/bundle/raysum
+	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(BUILD)/bundle/raysum/build
+	@cp -r $(filter-out $(NOT_IN_BUNDLE:%=node_modules/%),$(wildcard node_modules/*)) $(BUILD)/bundle/raysum/node_modules
+	@cp node_modules/bun/bin/bun.exe $(BUILD)/bundle/raysum/node_modules/.bin/bun
+	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -3 > $@.new && mv $@.new $@
+	@rm -rf $(BUILD)/bundle && ls -l $@
+
+test-gpu:
+	RAYSUM_LIBRARY=$(CUDA_LIBRARY) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/reference.ts
+
+# Every test in Bun on the emulated device, after the check of the emulation itself.
+test-emulated: $(NODE_MODULES) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
+	$(BUILD)/emulation_check
+	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+
+# The same with address sanitizer: what touches memory out of bounds, freed memory or a misaligned vector ends the run with a report.
+# The CPU's own kernels stay as they are: they are what is compared with.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+test-sanitized: $(OBJECTS)
+	LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	  $(MAKE) --no-print-directory test-emulated BUILD=$(BUILD)/sanitized KERNEL_BUILD=$(BUILD) CFLAGS="-O2 -g -fno-omit-frame-pointer $(SANITIZE)"
+
 test-reference: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) test/reference.ts
 
@@ -140,12 +177,12 @@ check: $(NODE_MODULES) $(CPU_LIBRARY)
 	@nm -D --defined-only $(CPU_LIBRARY) | awk '{print $$3}' | sort > $(BUILD)/exported.txt
 	@sed -n 's/^RS_API int32_t \(rs_[a-z_]*\)(.*/\1/p' csrc/raysum.h | sort | diff - $(BUILD)/exported.txt \
 	  && echo "the library exports what csrc/raysum.h declares"
-	@if command -v clang-format > /dev/null; then clang-format --dry-run --Werror csrc/*.[ch] csrc/cuda/*.cu csrc/cuda/*.h && echo "C is formatted"; \
+	@if command -v clang-format > /dev/null; then clang-format --dry-run --Werror csrc/*.[ch] csrc/cuda/*.cu csrc/cuda/*.h $(EMULATION)/*.h $(EMULATION)/*.cc && echo "C is formatted"; \
 	  else echo "skipped: clang-format is missing, C format not checked"; fi
 
 format: $(NODE_MODULES)
 	$(BIN)/biome check --write .
-	clang-format -i csrc/*.[ch] csrc/cuda/*.cu csrc/cuda/*.h
+	clang-format -i csrc/*.[ch] csrc/cuda/*.cu csrc/cuda/*.h $(EMULATION)/*.h $(EMULATION)/*.cc
 
 clean:
 	rm -rf $(BUILD) out

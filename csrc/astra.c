@@ -200,6 +200,25 @@ ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last,
         share[k] * rs_texture_sample(image, rs_texture_place(p[k], last[0]), rs_texture_place(q[k], last[1]), 1, pitch, RS_TEXTURE_XZ);
 }
 
+// The same for a curved detector: the ray through a voxel's centre is followed to where it leaves the cylinder, and the weight is the
+// square of how much further that is. A voxel whose ray misses the cylinder gets nothing; ASTRA then forgets to go on to the next one of
+// its column, which gets the value of another place.
+static void collect_curved(const float *image, int32_t pitch, const double *last, const astra_view *view, int32_t columns, double z,
+                           double y, double x, float *sum) {
+  const double *c = view->column, *r = view->row, *d = view->depth, *s = view->source, middle = 0.5 * (columns - 1);
+  for (int k = 0; k < ASTRA_LANES; k++) {
+    const double p[3] = {c[0] * z + c[1] * y + c[2] * (x + k) + c[3], d[0] * z + d[1] * y + d[2] * (x + k) + d[3],
+                         r[0] * z + r[1] * y + r[2] * (x + k) + r[3]};
+    double way;
+    const double angle = rs_bend_angle(p, s, &way);
+    if (!(fabs(way) < FLT_MAX)) continue;
+    const double column = RS_TEXTURE_SCALE * (middle + angle / view->turn), row = s[2] + way * p[2];
+    sum[k] +=
+        (float)(view->weight * way * way) * rs_texture_sample(image, rs_texture_place(column + RS_TEXTURE_OFFSET, last[0]),
+                                                              rs_texture_place(row + RS_TEXTURE_OFFSET, last[1]), 1, pitch, RS_TEXTURE_XZ);
+  }
+}
+
 static void back_task(void *context, int64_t task, int worker) {
   (void)worker;
   const astra_work *work = context;
@@ -228,6 +247,8 @@ static void back_task(void *context, int64_t task, int worker) {
             double pz = z0 + z + dz, py = y0 + y + dy, px = x0 + x + dx;
             if (geometry->beam == RS_PARALLEL)
               collect(image, pitch, last, at, pz, py, px, 0, 0, to);
+            else if (at->turn != 0)
+              collect_curved(image, pitch, last, at, geometry->columns, pz, py, px, to);
             else if (tables->flat)
               collect(image, pitch, last, at, pz, py, px, 1, 1, to);
             else

@@ -62,7 +62,7 @@ ASTRA_INLINE void astra_march(const float *packed, const astra_axes *axes, const
 static inline void astra_project(const rs_geometry *geometry, const rs_view *view, int main, const float *packed, int32_t row,
                                  int32_t column, int count, float *sum) {
   const int flat = geometry->law == RS_ASTRA_2D, s = geometry->supersampling, sub_rows = flat ? 1 : s;
-  const astra_axes axes = astra_axes_of(geometry, main);
+  const astra_axes axes = astra_axes_of(geometry, view, main);
   const astra_fan fan = astra_fan_of(geometry, view);
   const astra_frame frame = astra_frame_of(geometry, view, &axes);
   const int32_t line = geometry->shape[RS_X] + RS_TEXTURE_BORDER, steps[3] = {line * (geometry->shape[RS_Y] + RS_TEXTURE_BORDER), line, 1};

@@ -3,6 +3,8 @@
 #include "astra_texture.h"
 #include "geometry.h"
 
+#include <math.h>
+
 // The axes of a view: the main one, and the two across it.
 typedef struct {
   int axis[3];
@@ -10,10 +12,10 @@ typedef struct {
   int slab;       // planes along the main axis for which positions are added up
 } astra_axes;
 
-static inline astra_axes astra_axes_of(const rs_geometry *geometry, int main) {
+static inline astra_axes astra_axes_of(const rs_geometry *geometry, const rs_view *view, int main) {
   astra_axes axes = {{main, main == RS_X ? RS_Y : RS_X, main == RS_Z ? RS_Y : RS_Z}, {0, 0, 0}, 0};
   for (int i = 0; i < 3; i++) axes.count[i] = (float)geometry->shape[axes.axis[i]];
-  axes.slab = geometry->law == RS_ASTRA_2D ? 64 : geometry->beam == RS_CONE ? 4 : 32;
+  axes.slab = geometry->law == RS_ASTRA_2D ? 64 : view->turn != 0 ? 16 : geometry->beam == RS_CONE ? 4 : 32;
   return axes;
 }
 
@@ -51,9 +53,11 @@ RS_INLINE int astra_fan_axis(const astra_fan *fan, int32_t column) {
 }
 
 // A view as its axes see it, in voxels from the volume's middle: the centre of pixel (0, 0), one column, one row, the ray direction
-// or the source; and the size of a voxel.
+// or the source, the way to the axis of a curved detector; and the size of a voxel.
 typedef struct {
-  float first[3], u[3], v[3], origin[3], size[3];
+  float first[3], u[3], v[3], origin[3], bend[3], size[3];
+  int slab;
+  double turn, middle; // angle from column to column, and the column in the middle; turn 0: flat
 } astra_frame;
 
 static inline astra_frame astra_frame_of(const rs_geometry *geometry, const rs_view *view, const astra_axes *axes) {
@@ -66,8 +70,12 @@ static inline astra_frame astra_frame_of(const rs_geometry *geometry, const rs_v
     frame.u[n] = out_of_plane ? 0 : (float)(view->u[d] * s);
     frame.v[n] = out_of_plane ? 0 : (float)(view->v[d] * s);
     frame.origin[n] = out_of_plane ? 0 : (float)(geometry->beam == RS_CONE ? view->origin[d] - middle : view->origin[d]);
+    frame.bend[n] = (float)view->axis[d];
     frame.size[n] = (float)geometry->voxel[d];
   }
+  frame.slab = axes->slab;
+  frame.turn = s * view->turn;
+  frame.middle = 0.5 * (geometry->columns - 1);
   return frame;
 }
 
@@ -86,8 +94,14 @@ typedef struct {
 // hundred.
 RS_INLINE astra_ray astra_aim(const astra_frame *frame, int cone, float at_row, float at_column) {
   float at[3], direction[3], square = 1;
+  double along = at_column, rise = 0;
+  if (frame->turn != 0) {
+    rs_bend_column(frame->turn, at_column - frame->middle, &along, &rise);
+    along += frame->middle;
+  }
   for (int n = 0; n < 3; n++) {
-    at[n] = fmaf(at_row, frame->v[n], fmaf(at_column, frame->u[n], frame->first[n]));
+    at[n] = fmaf(at_row, frame->v[n], fmaf((float)along, frame->u[n], frame->first[n]));
+    at[n] = fmaf((float)rise, frame->bend[n], at[n]);
     direction[n] = cone ? frame->origin[n] - at[n] : frame->origin[n];
   }
   const float slope[2] = {direction[1] / direction[0], direction[2] / direction[0]};

@@ -7,9 +7,14 @@
 
 // Where the columns and rows of one view lie, as affine functions of a voxel's (z, y, x, 1), scaled for rs_texture_place. Cone beams
 // divide both by `depth`: the distance from the source, 1 at the detector.
+//
+// A curved detector has no such columns: there `column` and `depth` are a voxel's way from the source along u and towards the source, in
+// radii, and `row` its way along v.
 typedef struct {
   double column[4], row[4], depth[4];
   double weight;
+  double source[3]; // from the cylinder's axis, as above: along u, towards the source, along v
+  double turn;      // angle from column to column; 0: flat
 } astra_view;
 
 static inline double astra_dot(const double *a, const double *b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
@@ -40,6 +45,26 @@ static inline void astra_make_view(const rs_geometry *geometry, const rs_view *v
     world_u[k] = u[k] * geometry->voxel[k];
     world_v[k] = v[k] * geometry->voxel[k];
     direction[k] = geometry->beam == RS_CONE ? first[k] - origin[k] : origin[k];
+  }
+  out->turn = s * view->turn;
+  if (view->turn != 0) {
+    // Rows of a matrix that takes ways in voxels to ways along u and towards the source, in radii, and along v, in rows.
+    double width = 0, height = 0, radius = 0, start[3], *rows[3] = {out->column, out->depth, out->row};
+    for (int k = 0; k < 3; k++) {
+      const double square = geometry->voxel[k] * geometry->voxel[k];
+      width += square * u[k] * u[k], height += square * v[k] * v[k], radius += square * view->axis[k] * view->axis[k];
+      start[k] = origin[k] - first[k] - 0.5 * (geometry->columns - 1) * u[k] - view->axis[k];
+    }
+    const double scale[3] = {1 / sqrt(width * radius), 1 / radius, RS_TEXTURE_SCALE / height};
+    for (int n = 0; n < 3; n++) {
+      const double *along = n == 0 ? u : n == 1 ? view->axis : v;
+      double normal[3];
+      for (int k = 0; k < 3; k++) normal[k] = geometry->voxel[k] * geometry->voxel[k] * along[k];
+      astra_set_affine(rows[n], normal, origin, scale[n]);
+      out->source[n] = scale[n] * astra_dot(normal, start);
+    }
+    out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(width * height);
+    return;
   }
   astra_cross(area, world_u, world_v);
   out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(astra_dot(area, area));
@@ -81,6 +106,7 @@ static inline int32_t astra_check(const rs_geometry *geometry) {
   for (int32_t i = 0; i < geometry->views; i++) {
     const rs_view *view = &geometry->view[i];
     double s = geometry->supersampling, middle = view->corner[RS_Z] + 0.5 * (s - 1) * view->v[RS_Z];
+    if (view->turn != 0) return rs_fail(RS_EARGUMENT, "law astra2d: view %d has a curved detector: expected a flat one", i);
     double off = fabs(view->u[RS_Z]) + fabs(view->v[RS_Y]) + fabs(view->v[RS_X]) + fabs(view->origin[RS_Z]) + fabs(middle);
     if (off > 1e-6) return rs_fail(RS_EARGUMENT, "law astra2d: view %d leaves the plane of the slice, or its v is not along z", i);
   }

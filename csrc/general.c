@@ -10,6 +10,7 @@
 // general_box). Forward: a task is a stretch of pixels of one view. Back: a task owns a block of planes and a band of cells of the
 // third axis for all rays; every sample falls into one cell, and voxels between two bands are added up when they are unpacked.
 #include "general_kernel.h"
+#include "general_window.h"
 #include "output_row.h"
 #include "status.h"
 

@@ -14,6 +14,7 @@
 #define GENERAL_MIDDLE 8  // the plane of a block where offsets start
 #define GENERAL_RAYS 128  // most rays that are set up at once
 #define GENERAL_FAR 6e7   // voxels, or voxels a plane: a ray which is further away or flatter than this is left out
+#define GENERAL_TURN 6.283185307179586
 
 // Cell j lies between voxels j and j + 1, so the cells -1 ... n - 1 touch the voxels 0 ... n - 1. A box is a block of planes with all
 // cells of the `cross` axis and a band of cells of the third axis, stored as [row][plane][cross], all of them from cell -1 or the
@@ -43,80 +44,6 @@ typedef struct {
 
 static inline int general_third(const rs_view *view) { return RS_Z + RS_Y + RS_X - view->main - view->cross; }
 
-// Which columns of a fine row hold every ray with a sample in a box: between low and high edges, each the outermost of two straight
-// lines on the detector, where the limit of a box meets its first and its last plane.
-typedef struct {
-  int edges;
-  struct {
-    int low;
-    double start[2], row[2], column[2]; // column = (start + row * row number) * column
-  } edge[4];
-} general_window;
-
-static inline void general_frame(const rs_geometry *geometry, const rs_view *view, const general_box *box, general_window *window) {
-  const int m = view->main, axis[2] = {view->cross, general_third(view)}, cone = geometry->beam == RS_CONE;
-  const double slack = 0.01; // voxels, far above the rounding errors here
-  const double from[2] = {-1 - slack, box->row - slack}, to[2] = {box->columns - 1 + slack, box->row + box->rows + slack};
-  const double rows = geometry->fine_rows - 1, columns = geometry->fine_columns - 1;
-  window->edges = 0;
-  // A position on a plane is centre + (p + p_row row + p_column column) / (d + d_row row + d_column column).
-  const double d = cone ? view->corner[m] - view->origin[m] : 1, d_row = cone ? view->v[m] : 0, d_column = cone ? view->u[m] : 0;
-  const double sign = d > 0 ? 1 : -1;
-  if (!(sign * d > 0 && sign * (d + rows * d_row) > 0 && sign * (d + columns * d_column) > 0 &&
-        sign * (d + rows * d_row + columns * d_column) > 0))
-    return; // rays along the planes: no limits
-  for (int k = 0; k < 4; k++) {
-    const int a = axis[k / 2], above = k % 2 == 0;
-    const double limit = above ? from[k / 2] : to[k / 2], turn = above ? sign : -sign;
-    int low = 1, high = 1;
-    for (int end = 0; end < 2; end++) {
-      const double plane = box->plane + (end ? box->planes - 1 : 0);
-      double centre = 0, p, p_row, p_column;
-      if (cone) {
-        const double height = plane - view->origin[m];
-        centre = view->origin[a];
-        p = height * (view->corner[a] - view->origin[a]);
-        p_row = height * view->v[a];
-        p_column = height * view->u[a];
-      } else {
-        const double slope = view->origin[a] / view->origin[m];
-        p = view->corner[a] + (plane - view->corner[m]) * slope;
-        p_row = view->v[a] - view->v[m] * slope;
-        p_column = view->u[a] - view->u[m] * slope;
-      }
-      // Rays are on the right side where turn (p + p_row row + p_column column - (limit - centre) (d + ...)) > 0.
-      const double at_column = turn * (p_column - (limit - centre) * d_column) + 0.0; // no -0
-      window->edge[window->edges].start[end] = turn * (p - (limit - centre) * d);
-      window->edge[window->edges].row[end] = turn * (p_row - (limit - centre) * d_row);
-      window->edge[window->edges].column[end] = -1 / at_column;
-      low &= at_column >= 0;
-      high &= at_column < 0;
-    }
-    window->edge[window->edges].low = low;
-    window->edges += low | high; // else every column may be right on one of the planes
-  }
-}
-
-// Narrows the columns *first ... *end - 1 of a fine row.
-static inline void general_clip(const general_window *window, int32_t row, int32_t *first, int32_t *end) {
-  double low = *first, high = *end - 1;
-  for (int k = 0; k < window->edges; k++) {
-    double a = (window->edge[k].start[0] + window->edge[k].row[0] * row) * window->edge[k].column[0];
-    double b = (window->edge[k].start[1] + window->edge[k].row[1] * row) * window->edge[k].column[1];
-    if (window->edge[k].low) {
-      double least = a < b ? a : b;
-      low = least > low ? least : low;
-    } else {
-      double most = a > b ? a : b;
-      high = most < high ? most : high;
-    }
-  }
-  if (!(low <= high))
-    *end = *first;
-  else
-    *first = (int32_t)low, *end = (int32_t)high + 2 < *end ? (int32_t)high + 2 : *end;
-}
-
 // float64 vectors of the same size, and the vectors of half as many float32 and int32 lanes as rs_vf.
 #define GENERAL_WIDE (RS_LANES / 2)
 typedef double general_vd __attribute__((vector_size(GENERAL_WIDE * 8)));
@@ -131,6 +58,20 @@ static inline general_vd general_round(general_vd x, general_hi *whole) {
   general_vd sum = x + room;
   *whole = __builtin_convertvector((general_vl)sum, general_hi); // the low bits
   return sum - room;
+}
+
+// rs_bend of a vector of columns: Taylor series, for angles below a quarter turn.
+static inline void general_bend(const rs_view *view, int32_t columns, general_vd column, general_vd *along, general_vd *rise) {
+  const double middle = 0.5 * (columns - 1);
+  const general_vd from = column - middle, square = -(view->turn * view->turn) * from * from;
+  general_vd sine = {0}, cosine = {0}; // less their first terms, divided by the square
+#pragma GCC unroll 11
+  for (int k = 22; k >= 2; k -= 2) {
+    sine = (1 + square * sine) * (1.0 / (k * (k + 1)));
+    cosine = (1 + square * cosine) * (1.0 / (k * (k - 1)));
+  }
+  *along = middle + from * (1 + square * sine);
+  *rise = -square * cosine;
 }
 
 // The way along one of the two axes of a box.
@@ -160,7 +101,7 @@ static inline general_track general_follow(general_vd middle, general_vd slope, 
 static inline void general_aim(const rs_geometry *geometry, const rs_view *view, const general_box *box, int32_t row, int32_t column,
                                int count, general_rays *rays) {
   const int m = view->main, a = view->cross, b = general_third(view), cone = geometry->beam == RS_CONE;
-  const double *o = view->origin, *u = view->u;
+  const double *o = view->origin, *u = view->u, *axis = view->axis;
   double at[3]; // of the ray through column 0: a point of the detector, or its way from the source
   for (int k = 0; k < 3; k++) at[k] = view->corner[k] + row * view->v[k] - (cone ? o[k] : 0);
   const double middle = (double)box->plane + GENERAL_MIDDLE, ratio_a = o[a] / o[m], ratio_b = o[b] / o[m];
@@ -177,9 +118,11 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
   for (int i = 0; i < count; i += GENERAL_WIDE, c += GENERAL_WIDE) {
     general_vd slope_a, slope_b, p_a, p_b;
     if (cone) {
-      general_vd inverse = 1 / (at[m] + c * u[m]);
-      slope_a = (at[a] + c * u[a]) * inverse;
-      slope_b = (at[b] + c * u[b]) * inverse;
+      general_vd along = c, rise = {0};
+      if (view->turn != 0) general_bend(view, geometry->fine_columns, c, &along, &rise);
+      general_vd inverse = 1 / (at[m] + along * u[m] + rise * axis[m]);
+      slope_a = (at[a] + along * u[a] + rise * axis[a]) * inverse;
+      slope_b = (at[b] + along * u[b] + rise * axis[b]) * inverse;
       p_a = o[a] + (middle - o[m]) * slope_a;
       p_b = o[b] + (middle - o[m]) * slope_b;
     } else {

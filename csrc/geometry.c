@@ -26,10 +26,37 @@ static void cross(double *out, const double *a, const double *b) {
 
 // |sin| of an angle below which two directions count as parallel.
 #define PARALLEL_SINE 1e-9
+// |cos| of an angle below which two directions count as perpendicular.
+#define PERPENDICULAR_COSINE 1e-5
+#define PI 3.14159265358979323846
+
+// Reads the cylinder of a curved detector. `normal` is perpendicular to the detector in its centre.
+static int32_t bend_view(const rs_geometry *geometry, const double *numbers, const double *normal, int32_t index, rs_view *view) {
+  const double *centre = numbers + 3, *v = numbers + 6, *u = numbers + 9, radius = numbers[12];
+  const double width = sqrt(dot(u, u)), half = 0.5 * geometry->columns * width / radius;
+  if (!(radius > 0) || geometry->beam != RS_CONE)
+    return rs_fail(RS_EARGUMENT, "view %d: the radius of the detector is %g: expected 0 (flat), or above 0 in a cone beam", index, radius);
+  if (!(fabs(dot(u, v)) <= PERPENDICULAR_COSINE * width * sqrt(dot(v, v))))
+    return rs_fail(RS_EARGUMENT, "view %d: the detector vectors u and v of a curved detector must be perpendicular", index);
+  if (!(half < 0.5 * PI))
+    return rs_fail(RS_EARGUMENT, "view %d: %d columns of %g on a radius of %g: expected less than half a circle", index, geometry->columns,
+                   width, radius);
+  double source[3];
+  for (int k = 0; k < 3; k++) source[k] = numbers[k] - centre[k];
+  double up = dot(normal, source), size = (up > 0 ? 1 : -1) * radius / sqrt(dot(normal, normal));
+  // Seen from the axis: the source is above the tangent of a column while across sin - above cos < radius. The worst column:
+  double across = dot(u, source) / width, above = fabs(up) / sqrt(dot(normal, normal)) - radius;
+  double worst = fmax(-half, fmin(half, atan2(across, -above)));
+  if (!(across * sin(worst) - above * cos(worst) < radius))
+    return rs_fail(RS_EARGUMENT, "view %d: the source does not see the inner side of the whole curved detector", index);
+  view->turn = width / radius / geometry->supersampling;
+  for (int k = 0; k < 3; k++) view->axis[k] = size * normal[k] / geometry->voxel[k];
+  return RS_OK;
+}
 
 static int32_t read_view(const rs_geometry *geometry, const double *position, const double *numbers, int32_t index, rs_view *view) {
   const double *origin = numbers, *centre = numbers + 3, *v = numbers + 6, *u = numbers + 9;
-  for (int k = 0; k < 12; k++)
+  for (int k = 0; k < RS_VIEW; k++)
     if (!isfinite(numbers[k])) return rs_fail(RS_EARGUMENT, "view %d: number %d is %g: expected finite numbers", index, k, numbers[k]);
   double normal[3], direction[3];
   cross(normal, u, v);
@@ -48,6 +75,8 @@ static int32_t read_view(const rs_geometry *geometry, const double *position, co
                                                  : "view %d: the source lies in the detector plane",
                    index);
 
+  view->turn = view->axis[0] = view->axis[1] = view->axis[2] = 0;
+  if (numbers[12] != 0 && bend_view(geometry, numbers, normal, index, view)) return RS_EARGUMENT;
   double fine = 1.0 / geometry->supersampling;
   double steepest = 0;
   view->main = RS_X;
@@ -96,15 +125,16 @@ int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t c
   if (geometry->law == RS_EXACT && geometry->voxel_supersampling > 1)
     return rs_fail(RS_EARGUMENT, "voxel supersampling is %d in law exact: expected 1, it has no meaning for an exact transpose",
                    geometry->voxel_supersampling);
-  if (count != RS_HEADER + 12 * (int64_t)geometry->views)
-    return rs_fail(RS_EARGUMENT, "a geometry of %d views has %lld numbers, not %lld", geometry->views,
-                   (long long)(RS_HEADER + 12 * (int64_t)geometry->views), (long long)count);
+  const int64_t numbers_wanted = RS_HEADER + RS_VIEW * (int64_t)geometry->views;
+  if (count != numbers_wanted)
+    return rs_fail(RS_EARGUMENT, "a geometry of %d views has %lld numbers, not %lld", geometry->views, (long long)numbers_wanted,
+                   (long long)count);
   geometry->fine_rows = geometry->rows * geometry->supersampling;
   geometry->fine_columns = geometry->columns * geometry->supersampling;
   geometry->view = malloc((size_t)geometry->views * sizeof *geometry->view);
   if (!geometry->view) return rs_fail(RS_EMEMORY, "no host memory for the vectors of %d views", geometry->views);
   for (int32_t i = 0; i < geometry->views; i++) {
-    int32_t status = read_view(geometry, numbers + RS_POSITION, numbers + RS_HEADER + 12 * (int64_t)i, i, &geometry->view[i]);
+    int32_t status = read_view(geometry, numbers + RS_POSITION, numbers + RS_HEADER + RS_VIEW * (int64_t)i, i, &geometry->view[i]);
     if (status) {
       rs_geometry_release(geometry);
       return status;
@@ -119,10 +149,12 @@ void rs_geometry_release(rs_geometry *geometry) {
 }
 
 double rs_ray_length(const rs_geometry *geometry, const rs_view *view, double row, double column) {
-  double world = 0, main = 0;
+  double world = 0, main = 0, along, rise;
+  rs_bend(view, geometry->fine_columns, column, &along, &rise);
   for (int k = 0; k < 3; k++) {
     double direction = view->origin[k];
-    if (geometry->beam == RS_CONE) direction = view->corner[k] + row * view->v[k] + column * view->u[k] - view->origin[k];
+    if (geometry->beam == RS_CONE)
+      direction = view->corner[k] + row * view->v[k] + along * view->u[k] + rise * view->axis[k] - view->origin[k];
     world += direction * geometry->voxel[k] * direction * geometry->voxel[k];
     if (k == view->main) main = fabs(direction);
   }

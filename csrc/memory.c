@@ -13,8 +13,14 @@
 #define ADDRESS_MASK ((INT64_C(1) << ADDRESS_BITS) - 1)
 #define GENERATIONS 32767 // what fits above the address in a positive int64_t; 0 is never used, so 0 is never a pointer
 #define ALIGNMENT 256
+#if defined(__SANITIZE_ADDRESS__) // a segment an array, with what the sanitizer puts around it
+#include <sanitizer/asan_interface.h>
+#define SEGMENT_BYTES ALIGNMENT
+#define SEGMENT_ALIGNMENT ALIGNMENT
+#else
 #define SEGMENT_BYTES (INT64_C(64) << 20)
 #define SEGMENT_ALIGNMENT (INT64_C(2) << 20)
+#endif
 
 typedef enum { FREE, LIVE, ADOPTED } block_state;
 
@@ -69,6 +75,20 @@ static void erase(int64_t index) {
 
 static int64_t round_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
+// Address sanitizer: on an emulated GPU, which then runs every call at once, nothing but arrays may be touched, and new ones are NaN.
+static void mark(const block *b) {
+#if defined(__SANITIZE_ADDRESS__)
+  void *memory = (void *)(intptr_t)b->address;
+  if (b->device == RS_CPU || b->state == ADOPTED) return;
+  ASAN_POISON_MEMORY_REGION(memory, (size_t)b->bytes);
+  if (b->state != LIVE) return;
+  ASAN_UNPOISON_MEMORY_REGION(memory, (size_t)b->requested);
+  memset(memory, 0xff, (size_t)b->requested);
+#else
+  (void)b;
+#endif
+}
+
 static int64_t find_free(int32_t device, int64_t bytes) {
   for (int64_t i = 0; i < block_count; i++)
     if (blocks[i].state == FREE && blocks[i].device == device && blocks[i].bytes >= bytes) return i;
@@ -114,6 +134,7 @@ static int64_t hand_out(int64_t index, int64_t requested, block_state state) {
   b->generation = last_generation;
   b->requested = requested;
   b->state = state;
+  mark(b);
   int64_t *counter = counters[b->device];
   counter[RS_ARRAYS_ALIVE]++;
   if (state == LIVE) {
@@ -212,6 +233,7 @@ int32_t rs_free(int64_t pointer) {
       counter[RS_BYTES_IN_USE] -= blocks[i].bytes;
       counter[RS_BYTES_CACHED] += blocks[i].bytes;
       blocks[i].state = FREE;
+      mark(&blocks[i]);
       if (i + 1 < block_count && blocks[i + 1].state == FREE && blocks[i + 1].segment == blocks[i].segment) {
         blocks[i].bytes += blocks[i + 1].bytes;
         erase(i + 1);

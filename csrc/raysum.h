@@ -23,6 +23,7 @@
 
 #define RS_ABI 3
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
+#define RS_VIEW 13 // numbers that describe one view to rs_plan_create
 
 enum rs_status { RS_OK = 0, RS_BUSY = 1, RS_CANCELLED = 2, RS_EARGUMENT = -1, RS_EPOINTER = -2, RS_EMEMORY = -3, RS_EDEVICE = -4, RS_EINTERNAL = -5 };
 enum rs_unary_op { RS_ABSOLUTE = 0, RS_SQUARE_ROOT = 1, RS_EXPONENTIAL = 2, RS_LOGARITHM = 3, RS_AFFINE = 4, RS_CLAMP = 5 };
@@ -35,8 +36,10 @@ enum rs_law { RS_EXACT = 0, RS_ASTRA = 1, RS_ASTRA_2D = 2 }; // Joseph and its t
 // What rs_memory writes: eight int64_t.
 enum rs_memory_counter { RS_BYTES_IN_USE = 0, RS_BYTES_CACHED = 1, RS_BYTES_FREE = 2, RS_BYTES_TOTAL = 3, RS_BYTES_PEAK = 4, RS_ARRAYS_ALIVE = 5, RS_PLANS_ALIVE = 6, RS_DOWNLOADS_OPEN = 7 };
 
-// The geometry that rs_plan_create reads: RS_HEADER numbers at these places, then 12 numbers a view, each (z, y, x):
-// ray direction (parallel) or source position (cone) | detector centre | v: one row up | u: one column sideways.
+// The geometry that rs_plan_create reads: RS_HEADER numbers at these places, then RS_VIEW numbers a view: four vectors (z, y, x),
+// ray direction (parallel) or source position (cone) | detector centre | v: one row up | u: one column sideways, and a radius: 0 for a
+// flat detector. Above 0 the detector of a cone beam is part of a cylinder of that radius, which touches the plane of u and v in the
+// detector's centre; its axis is parallel to v, on the source's side, and its columns are |u| apart along the arc.
 enum rs_geometry_header { RS_BEAM = 0, RS_SHAPE = 1, RS_VOXEL_SIZE = 4, RS_POSITION = 7, RS_VIEWS = 10, RS_ROWS = 11, RS_COLUMNS = 12, RS_DETECTOR_SUPERSAMPLING = 13, RS_LAW = 14, RS_VOXEL_SUPERSAMPLING = 15, RS_HEADER = 16 };
 
 // Library and devices

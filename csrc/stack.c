@@ -24,8 +24,8 @@
 static void release(rs_plan *plan) {
   stack_tables *tables = plan->tables;
   free(tables->group);
-  stack_free_matrix(&tables->slices_of_row);
-  stack_free_matrix(&tables->rows_of_slice);
+  rs_stack_free_matrix(&tables->slices_of_row);
+  rs_stack_free_matrix(&tables->rows_of_slice);
   free(tables);
   plan->tables = NULL;
 }
@@ -42,7 +42,7 @@ static int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   stack_tables *tables = plan->tables = calloc(1, sizeof *tables);
   if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
-  if (stack_make_groups(tables, geometry) || stack_make_matrices(tables, geometry)) {
+  if (stack_make_groups(tables, geometry) || rs_stack_matrices(geometry, &tables->slices_of_row, &tables->rows_of_slice)) {
     release(plan);
     return RS_EMEMORY;
   }

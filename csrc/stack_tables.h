@@ -1,7 +1,7 @@
 // stack_tables.h: what the `rs_stack` family knows about a geometry before any data is seen.
 #pragma once
-#include "plan.h"
 #include "simd.h"
+#include "stack_lines.h"
 #include "status.h"
 
 #include <math.h>
@@ -44,13 +44,6 @@ typedef struct {
   int32_t steps_y[STACK_PATCH][STACK_RUN], steps_x[STACK_PATCH][STACK_RUN]; // [n][view]: along_y n and along_x n
 } stack_group;
 
-// A sparse matrix by rows: row r has the terms begin[r] ... begin[r + 1] - 1.
-typedef struct {
-  int64_t *begin;
-  int32_t *index;
-  float *weight;
-} stack_matrix;
-
 typedef struct {
   int64_t groups;
   stack_group *group;
@@ -67,22 +60,6 @@ static inline int64_t stack_parts(int64_t count, int64_t size) { return (count +
 
 // ---- one view
 
-// The plane through the voxels is crossed at start + column i + plane s by fine column i.
-typedef struct {
-  int32_t view, main;
-  double start, column, plane;
-} stack_line;
-
-static stack_line stack_line_of(const rs_geometry *geometry, int32_t view) {
-  const rs_view *v = &geometry->view[view];
-  double slope = v->origin[v->cross] / v->origin[v->main];
-  return (stack_line){.view = view,
-                      .main = v->main,
-                      .start = v->corner[v->cross] - v->corner[v->main] * slope,
-                      .column = v->u[v->cross] - v->u[v->main] * slope,
-                      .plane = slope};
-}
-
 // The most integers inside an open interval of this length; what lies within 1e-7 of its ends has no weight in float32.
 static int32_t stack_most_inside(double length) { return (int32_t)ceil(length - 1e-7); }
 
@@ -96,17 +73,9 @@ static int32_t stack_back_taps(const rs_geometry *geometry, const stack_line *li
 }
 
 static int stack_accepts(const rs_geometry *geometry) {
-  if (geometry->beam != RS_PARALLEL) return 0;
-  const rs_view *first = &geometry->view[0];
+  if (!rs_stack_along_slices(geometry)) return 0;
   for (int32_t i = 0; i < geometry->views; i++) {
-    const rs_view *v = &geometry->view[i];
-    if (v->main == RS_Z) return 0;
-    if (fabs(v->origin[RS_Z]) > 1e-12 * fabs(v->origin[v->main])) return 0;
-    if (fabs(v->u[RS_Z]) > 1e-12 * hypot(v->u[RS_Y], v->u[RS_X])) return 0;
-    if (hypot(v->v[RS_Y], v->v[RS_X]) > 1e-12 * fabs(v->v[RS_Z])) return 0;
-    if (fabs(v->corner[RS_Z] - first->corner[RS_Z]) > 1e-9) return 0;
-    if (fabs(v->v[RS_Z] - first->v[RS_Z]) * geometry->fine_rows > 1e-9) return 0;
-    double pitch = fabs(stack_line_of(geometry, i).column) * geometry->supersampling;
+    double pitch = fabs(rs_stack_line(geometry, i).column) * geometry->supersampling;
     if (!(pitch >= STACK_FINEST && pitch <= STACK_COARSEST)) return 0;
   }
   // Offsets inside a run are int32_t.
@@ -115,13 +84,6 @@ static int stack_accepts(const rs_geometry *geometry) {
 }
 
 // ---- groups of views
-
-static int stack_compare(const void *a, const void *b) {
-  const stack_line *p = a, *q = b;
-  if (p->main != q->main) return p->main - q->main;
-  if (p->plane != q->plane) return p->plane < q->plane ? -1 : 1;
-  return p->view < q->view ? -1 : 1;
-}
 
 static void stack_add_view(const rs_geometry *geometry, stack_group *group, const stack_line *line) {
   int32_t k = group->views++, supersampling = geometry->supersampling;
@@ -164,8 +126,7 @@ static int32_t stack_make_groups(stack_tables *tables, const rs_geometry *geomet
     free(line);
     return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
   }
-  for (int32_t i = 0; i < geometry->views; i++) line[i] = stack_line_of(geometry, i);
-  qsort(line, (size_t)geometry->views, sizeof *line, stack_compare);
+  rs_stack_lines(geometry, line);
   tables->groups = 0;
   stack_group *group = NULL;
   for (int32_t i = 0; i < geometry->views; i++) {
@@ -181,56 +142,5 @@ static int32_t stack_make_groups(stack_tables *tables, const rs_geometry *geomet
     if (tables->padding < group->back_taps) tables->padding = group->back_taps;
   }
   free(line);
-  return RS_OK;
-}
-
-// ---- rows and slices
-
-static void stack_free_matrix(stack_matrix *matrix) {
-  free(matrix->begin);
-  free(matrix->index);
-  free(matrix->weight);
-}
-
-static int32_t stack_allocate_matrix(stack_matrix *matrix, int64_t rows, int64_t terms) {
-  matrix->begin = calloc((size_t)rows + 2, sizeof *matrix->begin);
-  matrix->index = malloc((size_t)terms * sizeof *matrix->index);
-  matrix->weight = malloc((size_t)terms * sizeof *matrix->weight);
-  if (matrix->begin && matrix->index && matrix->weight) return RS_OK;
-  return rs_fail(RS_EMEMORY, "no host memory for %lld row weights", (long long)terms);
-}
-
-static int32_t stack_make_matrices(stack_tables *tables, const rs_geometry *geometry) {
-  const rs_view *view = &geometry->view[0];
-  stack_matrix *rows = &tables->slices_of_row, *slices = &tables->rows_of_slice;
-  int32_t supersampling = geometry->supersampling, slice_count = geometry->shape[RS_Z];
-  int64_t most = 2 * (int64_t)geometry->fine_rows, terms = 0;
-  if (stack_allocate_matrix(rows, geometry->rows, most) || stack_allocate_matrix(slices, slice_count, most)) return RS_EMEMORY;
-  for (int32_t r = 0; r < geometry->rows; r++) {
-    int64_t begin = rows->begin[r] = terms;
-    for (int32_t q = 0; q < supersampling; q++) {
-      double z = view->corner[RS_Z] + view->v[RS_Z] * ((double)r * supersampling + q);
-      if (fabs(z - round(z)) < 1e-9) z = round(z); // rounding must not turn one slice into two
-      if (!(z > -1 && z < slice_count)) continue;
-      for (int32_t k = (int32_t)floor(z); k <= (int32_t)floor(z) + 1; k++) {
-        float weight = (float)((1 - fabs(z - k)) / supersampling);
-        if (k < 0 || k >= slice_count || weight == 0) continue;
-        int64_t e = begin;
-        while (e < terms && rows->index[e] != k) e++;
-        if (e == terms) rows->index[e] = k, rows->weight[e] = 0, terms++;
-        rows->weight[e] += weight;
-      }
-    }
-  }
-  rows->begin[geometry->rows] = terms;
-  // The transpose: count, add up, fill. begin is one place ahead while filling.
-  for (int64_t e = 0; e < terms; e++) slices->begin[rows->index[e] + 2]++;
-  for (int32_t k = 2; k <= slice_count; k++) slices->begin[k] += slices->begin[k - 1];
-  for (int32_t r = 0; r < geometry->rows; r++)
-    for (int64_t e = rows->begin[r]; e < rows->begin[r + 1]; e++) {
-      int64_t place = slices->begin[rows->index[e] + 1]++;
-      slices->index[place] = r;
-      slices->weight[place] = rows->weight[e];
-    }
   return RS_OK;
 }

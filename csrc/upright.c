@@ -300,7 +300,9 @@ static void tile_columns(const upright_tile *tile, const upright_detector *detec
   for (int k = 0; k < 4; k++) {
     double y = tile->y + (k & 1 ? tile->height : -1), x = tile->x + (k & 2 ? tile->width : -1);
     double main = m == RS_Y ? y : x, cross = m == RS_Y ? x : y, depth, i;
-    if (geometry->beam == RS_CONE) {
+    if (view->turn != 0) {
+      i = upright_curved_column(geometry, view, main, cross, &depth);
+    } else if (geometry->beam == RS_CONE) {
       // source + t (corner + i u - source) = (main, cross)
       double a = main - view->origin[m], b = cross - view->origin[c], e = view->corner[m] - view->origin[m],
              f = view->corner[c] - view->origin[c];

@@ -69,8 +69,9 @@ static upright_detector upright_detector_of(const rs_geometry *geometry, const u
 static upright_line upright_line_of(const rs_geometry *geometry, const upright_detector *detector, int32_t column) {
   const rs_view *view = detector->view;
   const int m = view->main, c = view->cross;
-  double i = detector->column + detector->column_step * column, pixel[3];
-  for (int k = 0; k < 3; k++) pixel[k] = view->corner[k] + i * view->u[k] + detector->row * view->v[k];
+  double i = detector->column + detector->column_step * column, along, rise, pixel[3];
+  rs_bend(view, geometry->fine_columns, i, &along, &rise);
+  for (int k = 0; k < 3; k++) pixel[k] = view->corner[k] + along * view->u[k] + rise * view->axis[k] + detector->row * view->v[k];
   double up = detector->row_step * view->v[RS_Z];
   upright_line line;
   if (geometry->beam == RS_CONE) {
@@ -94,6 +95,27 @@ static upright_line upright_line_of(const rs_geometry *geometry, const upright_d
     line.pitch = up;
   }
   return line;
+}
+
+// The fine column of a curved detector which is behind a point of the plane, seen from the source, and how far the point is from the
+// source towards the detector; 0 for a point whose ray misses the cylinder.
+static inline double upright_curved_column(const rs_geometry *geometry, const rs_view *view, double main, double cross, double *depth) {
+  const double middle = 0.5 * (geometry->fine_columns - 1);
+  double p[2] = {0}, s[2] = {0}, width = 0, radius = 0;
+  for (int n = 0; n < 2; n++) {
+    const int k = n ? view->cross : view->main;
+    const double square = geometry->voxel[k] * geometry->voxel[k], u = square * view->u[k], axis = square * view->axis[k];
+    const double way = (n ? cross : main) - view->origin[k],
+                 start = view->origin[k] - view->corner[k] - middle * view->u[k] - view->axis[k];
+    p[0] += way * u, p[1] += way * axis, s[0] += start * u, s[1] += start * axis;
+    width += view->u[k] * u, radius += view->axis[k] * axis;
+  }
+  const double scale = 1 / sqrt(width * radius);
+  p[0] *= scale, s[0] *= scale, p[1] /= radius, s[1] /= radius;
+  double way;
+  const double angle = rs_bend_angle(p, s, &way);
+  *depth = isnan(angle) ? 0 : -p[1];
+  return middle + angle / view->turn;
 }
 
 // World lengths of ray between two planes, for the rows from j on. The same number as rs_ray_length.
@@ -128,17 +150,20 @@ static inline void upright_clip(double position, double step, double low, double
 // ---- which geometries
 
 // The reach of the pitch of fine rows over the volume and a border of one voxel. The share t of the way from source to detector is
-// affine in the plane, so that its extremes are at the corners.
+// affine in the plane, so that its extremes are at the corners. The outermost columns of a curved detector are the nearest to the source.
 static void upright_pitch_range(const rs_geometry *geometry, const rs_view *view, double *low, double *high) {
   *low = *high = view->v[RS_Z];
   if (geometry->beam == RS_PARALLEL) return;
   const int m = view->main, c = view->cross;
   double area = (view->corner[m] - view->origin[m]) * view->u[c] - (view->corner[c] - view->origin[c]) * view->u[m];
+  double along, rise;
+  rs_bend(view, geometry->fine_columns, 0, &along, &rise);
+  double nearest = 1 + rise * (view->axis[m] * view->u[c] - view->axis[c] * view->u[m]) / area;
   *low = INFINITY;
   *high = -INFINITY;
-  for (int k = 0; k < 4; k++) {
-    double main = k & 1 ? geometry->shape[m] - 1 : 0, cross = k & 2 ? geometry->shape[c] : -1;
-    double t = ((main - view->origin[m]) * view->u[c] - (cross - view->origin[c]) * view->u[m]) / area;
+  for (int k = 0; k < 8; k++) {
+    double main = k & 1 ? geometry->shape[m] - 1 : 0, cross = k & 2 ? geometry->shape[c] : -1, way = k & 4 ? nearest : 1;
+    double t = way > 0 ? ((main - view->origin[m]) * view->u[c] - (cross - view->origin[c]) * view->u[m]) / area / way : INFINITY;
     *low = fmin(*low, t * view->v[RS_Z]);
     *high = fmax(*high, t * view->v[RS_Z]);
   }

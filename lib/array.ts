@@ -1,3 +1,4 @@
+import { setImmediate as immediate } from "node:timers/promises";
 import { chosenDevice, type Device, poll } from "./device.ts";
 import { RaysumError } from "./errors.ts";
 import { check, native, readInteger } from "./native/library.ts";
@@ -19,6 +20,13 @@ export interface ReadOptions {
   readonly count?: number;
   /** Receives the elements, instead of a new Float32Array; its length is the count. */
   readonly into?: Float32Array<ArrayBuffer>;
+}
+
+/** A stretch that is being downloaded. */
+interface Slab {
+  readonly download: bigint;
+  readonly offset: number;
+  readonly count: number;
 }
 
 /** The library sees bytes only: those of another kind of array would come through as nonsense. */
@@ -211,14 +219,31 @@ export class DeviceArray {
     return range.into ?? new Float32Array(count);
   }
 
-  /** Begins the download of every slab of a range, one after the other, and hands each to `end`. */
-  *#slabs(range: ReadOptions): Generator<{ download: bigint; offset: number; count: number }> {
+  /** Begins the download of every slab of a range, each while the one before is still on its way, and hands them out in order. */
+  *#slabs(range: ReadOptions): Generator<Slab> {
     const { start, count } = this.#range(range);
-    for (let offset = 0; offset < count; offset += TRANSFER_ELEMENTS) {
+    const begin = (offset: number): Slab | undefined => {
       const length = Math.min(TRANSFER_ELEMENTS, count - offset);
+      if (length <= 0) return undefined;
       const from = this.pointer + BigInt((start + offset) * 4);
-      const download = readInteger((out) => native().rs_download_begin(from, BigInt(length * 4), out));
-      yield { download, offset, count: length };
+      return {
+        download: readInteger((out) => native().rs_download_begin(from, BigInt(length * 4), out)),
+        offset,
+        count: length,
+      };
+    };
+    let next = begin(0);
+    try {
+      for (let slab = next; slab; slab = next) {
+        next = begin(slab.offset + slab.count);
+        yield slab;
+      }
+    } finally {
+      if (next) {
+        // The slab before has failed: this one is not wanted any more.
+        native().rs_wait(this.device.id, this.device.record());
+        native().rs_download_end(next.download, new Uint8Array(new ArrayBuffer(1)), 0n);
+      }
     }
   }
 
@@ -263,7 +288,7 @@ export class DeviceArray {
       const taken = this.#upload(values, start, done);
       done += taken;
       if (taken === 0) await this.device.finished();
-      else if (done < values.length) await new Promise((resolve) => setTimeout(resolve));
+      else if (done < values.length) for (let turn = 0; turn < 2; turn++) await immediate(); // timers come between two
     }
     return this;
   }

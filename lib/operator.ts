@@ -4,7 +4,7 @@ import { RaysumError } from "./errors.ts";
 import { Beam } from "./geometry/beam.ts";
 import { Volume } from "./geometry/volume.ts";
 import { check, native, readInteger, readText } from "./native/library.ts";
-import { BeamKind, GeometryHeader, Law as LawCode } from "./native/symbols.ts";
+import { BeamKind, GeometryHeader, Law as LawCode, RS_VIEW } from "./native/symbols.ts";
 import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 
 /**
@@ -120,8 +120,8 @@ function checkRules(options: OperatorOptions): Rules {
 
 /** The numbers of rs_plan_create, laid out as csrc/raysum.h says. */
 function packGeometry(volume: Volume, beam: Beam, rules: Rules): Float64Array {
-  const vectors = beam.vectors;
-  const numbers = new Float64Array(GeometryHeader.HEADER + vectors.length);
+  const { vectors, detectorCurvatureRadii } = beam;
+  const numbers = new Float64Array(GeometryHeader.HEADER + RS_VIEW * beam.viewCount);
   numbers[GeometryHeader.BEAM] = beam.kind === "parallel" ? BeamKind.PARALLEL : BeamKind.CONE;
   numbers.set(volume.shape, GeometryHeader.SHAPE);
   numbers.set(volume.voxelSize, GeometryHeader.VOXEL_SIZE);
@@ -130,7 +130,8 @@ function packGeometry(volume: Volume, beam: Beam, rules: Rules): Float64Array {
   numbers[GeometryHeader.DETECTOR_SUPERSAMPLING] = rules.detectorSupersampling;
   numbers[GeometryHeader.LAW] = laws[rules.law];
   numbers[GeometryHeader.VOXEL_SUPERSAMPLING] = rules.voxelSupersampling;
-  numbers.set(vectors, GeometryHeader.HEADER);
+  for (const [i, radius] of detectorCurvatureRadii.entries())
+    numbers.set([...vectors.subarray(12 * i, 12 * i + 12), radius], GeometryHeader.HEADER + RS_VIEW * i);
   return numbers;
 }
 

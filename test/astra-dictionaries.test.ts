@@ -78,6 +78,7 @@ function modelOf({ volume, beam }: Geometry, is2d: boolean, detectorSupersamplin
     position: [...volume.position],
     detectorShape: [...beam.detectorShape],
     vectors,
+    curvatureRadii: beam.detectorCurvatureRadii,
     detectorSupersampling,
   };
 }
@@ -286,8 +287,8 @@ describe("what is no pair of ASTRA's dictionaries is refused, with the value in 
   };
 
   it("types", () => {
-    const supported = "expected one of parallel3d, parallel3d_vec, cone, cone_vec, parallel,";
-    for (const type of ["cyl_cone_vec", "sparse_matrix", "constructor", 3, undefined])
+    const supported = "expected one of parallel3d, parallel3d_vec, cone, cone_vec, cyl_cone_vec,";
+    for (const type of ["cyl_parallel_vec", "sparse_matrix", "constructor", 3, undefined])
       refuses({ beam: { type } }, "type of projectionGeometry", String(type), supported);
     assertRefuses(() => fromAstra({ volumeGeometry: grid3d } as AstraGeometry), "type of projectionGeometry undefined");
   });
@@ -342,6 +343,13 @@ describe("what is no pair of ASTRA's dictionaries is refused, with the value in 
     for (const nothing of [[], 3, null, {}]) assertRefuses(vectors(nothing), "Vectors ", "a list of one or more");
     assertRefuses(vectors([row, row.slice(1)]), "Vectors[1] [-20, 0, ", "[srcX, srcY, srcZ, dX,", "12 finite numbers");
     assertRefuses(vectors([[...row, 40]]), "Vectors[0] ", "12 finite numbers");
+    const curved = (radius: number[]) => () => {
+      const projectionGeometry = { ...detector, type: "cyl_cone_vec", Vectors: [[...row, ...radius]] } as const;
+      return fromAstra({ volumeGeometry: grid3d, projectionGeometry });
+    };
+    assert.deepEqual(curved([40])().beam.detectorCurvatureRadii, [40]);
+    assertRefuses(curved([]), "Vectors[0] ", "vZ, radius], 13 finite numbers");
+    assertRefuses(curved([0]), "radius of Vectors[0] 0: expected one positive number");
     assertRefuses(vectors([row.with(3, Number.POSITIVE_INFINITY)]), "Vectors[0] ", "12 finite numbers");
     assertRefuses(vectors([row, row.with(6, 0)]), "detectorU[1] [0, 0, 0]");
     const flat = { type: "fanflat_vec", DetectorCount: 6, Vectors: [row] } as const;

@@ -8,6 +8,7 @@ import {
   parallelBeam,
   parallelBeamVectors,
   RaysumError,
+  rotate,
   scope,
   translate,
   volume,
@@ -71,6 +72,17 @@ describe("the exact projector", () => {
           }),
           depth: 67,
         },
+        {
+          beam: coneBeam({
+            angleCount: 3,
+            detectorShape: [90, 70],
+            pixelSize: [2.5, 4.5],
+            sourceOriginDistance: 200,
+            sourceDetectorDistance: 350,
+            detectorCurvatureRadius: 350,
+          }).transform(rotate({ axis: [0.1, 1, 0.2], angles: [0.8] })),
+          depth: 80,
+        },
       ];
       for (const { beam, depth } of cases) {
         const geometry = {
@@ -80,6 +92,7 @@ describe("the exact projector", () => {
           position: [0, 0, 0],
           detectorShape: [...beam.detectorShape],
           vectors: beam.vectors,
+          curvatureRadii: beam.detectorCurvatureRadii,
         } as unknown as Parameters<typeof forwardModel>[0];
         using A = operatorOf(geometry);
         using x = DeviceArray.uniform(A.domainShape, { seed: 1 });
@@ -103,6 +116,12 @@ describe("the exact projector", () => {
         parallelBeam(round),
         coneBeam({ ...round, sourceOriginDistance: 100, sourceDetectorDistance: 150 }),
         parallelBeam(round).transform(translate([0.3, 0, 0])),
+        coneBeam({
+          ...round,
+          sourceOriginDistance: 100,
+          sourceDetectorDistance: 150,
+          detectorCurvatureRadius: 150,
+        }).transform(rotate({ axis: [0, 1, 0], angles: [0.1] })),
       ];
       for (const beam of beams) {
         using A = operator(object, beam, { device: cpu });

@@ -43,6 +43,7 @@ describe("the ray model: every kind of geometry", () => {
         voxelSize: [1000 * g.voxelSize[0], 1000 * g.voxelSize[1], 1000 * g.voxelSize[2]],
         position: [1000 * g.position[0], 1000 * g.position[1], 1000 * g.position[2]],
         vectors: Float64Array.from(g.vectors, (value) => 1000 * value),
+        ...(g.curvatureRadii && { curvatureRadii: Array.from(g.curvatureRadii, (radius) => 1000 * radius) }),
       };
       const expected = forwardModel(g, x).map((value) => 1000 * value);
       const error = relativeL2(forwardModel(larger, x), expected);

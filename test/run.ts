@@ -1,17 +1,18 @@
 // Runs the test files in every runtime (test/support/runtimes.ts) and adds up what they report; a missing runtime is one skip.
-// Usage: bun test/run.ts [--no-skips] [name ...]: only the files test/<name>.test.ts. With --no-skips a skip is a failure,
-// unless its name says that it needs a CUDA device or a real scan.
+// Usage: bun test/run.ts [--no-skips] [--bun] [name ...]: only the files test/<name>.test.ts. With --no-skips a skip is a failure,
+// unless its name says that it needs a CUDA device or a real scan. With --bun only Bun.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { allRuntimes } from "./support/runtimes.ts";
+import { allRuntimes, bun } from "./support/runtimes.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const noSkips = process.argv.includes("--no-skips");
-const names = process.argv.slice(2).filter((name) => name !== "--no-skips");
+const runtimes = process.argv.includes("--bun") ? [bun] : allRuntimes();
+const names = process.argv.slice(2).filter((name) => !name.startsWith("--"));
 const files = readdirSync(join(root, "test"))
   .filter((file) => file.endsWith(".test.ts") && (names.length === 0 || names.includes(file.replace(".test.ts", ""))))
   .map((file) => `./test/${file}`);
@@ -19,7 +20,7 @@ if (files.length === 0) throw new Error(`no test file of the names ${names.join(
 
 const reports = mkdtempSync(join(tmpdir(), "raysum-test-"));
 const total = { passed: 0, failed: 0, skipped: 0 };
-for (const { name, missing, command, test } of allRuntimes()) {
+for (const { name, missing, command, test } of runtimes) {
   console.log(`\n== ${name} ==`);
   if (missing) {
     console.log(`skipped: ${name} (${missing})`);

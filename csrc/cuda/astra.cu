@@ -19,7 +19,7 @@ struct astra_tables {
   astra_view *view;
   int64_t aimed_pointer, view_pointer;
   bool used[3]; // main axes
-  bool upright;
+  bool upright, upright_back;
   int32_t per_lane;        // rows of a lane in upright forward
   int32_t per_pass;        // views that upright back packs at a time
   int64_t packed_floats;   // of the workspace; then the sums of squares of forward's blocks
@@ -62,13 +62,14 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
     to.fan = astra_fan_of(geometry, from);
     const int mains[2] = {to.main, RS_X}; // the second one in fans alone
     for (int k = 0; k <= is_fan(geometry); k++) {
-      const astra_axes axes = astra_axes_of(geometry, mains[k]);
+      const astra_axes axes = astra_axes_of(geometry, from, mains[k]);
       to.frame[k] = astra_frame_of(geometry, from, &axes);
       tables->used[mains[k]] = true;
     }
     astra_make_view(geometry, from, &view[i]);
   }
-  tables->upright = is_upright(geometry, aimed);
+  tables->upright = tables->upright_back = is_upright(geometry, aimed);
+  for (int32_t i = 0; i < geometry->views; i++) tables->upright_back = tables->upright_back && view[i].turn == 0;
   int32_t status =
       rs_cuda_table(plan->device, aimed, geometry->views * (int64_t)sizeof *aimed, (void **)&tables->aimed, &tables->aimed_pointer);
   return status ? status
@@ -78,24 +79,32 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
 // The volume as upright kernels read it: (y, x, z), lines along z on 128 bytes.
 int64_t line_floats(const rs_geometry *geometry) { return round_up(geometry->shape[RS_Z] + RS_TEXTURE_BORDER, 32); }
 
-void size_upright(const rs_geometry *geometry, astra_tables *tables) {
+// What forward needs of the workspace.
+void size_forward(const rs_geometry *geometry, astra_tables *tables) {
   const int32_t *shape = geometry->shape;
-  const int64_t volume = (shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER) * line_floats(geometry),
-                image = 4 * (int64_t)(geometry->rows + 2) * (geometry->columns + 2);
-  const int64_t most = larger(1, QUAD_FLOATS / image), passes = parts(geometry->views, most);
-  tables->per_pass = (int32_t)parts(geometry->views, passes);
-  tables->between = tables->per_pass * image;
-  tables->packed_floats = larger(volume, tables->between + (passes > 1 ? voxel_count(geometry) : 0));
-  tables->per_lane = geometry->rows > 128 ? 8 : geometry->rows > 64 ? 4 : geometry->rows > 32 ? 2 : 1;
-  tables->blocks = parts(geometry->views, ASTRA_UPRIGHT_VIEWS) * parts(geometry->columns, ASTRA_UPRIGHT_COLUMNS) *
-                   parts(geometry->rows, 32 * tables->per_lane);
+  if (tables->upright) {
+    tables->per_lane = geometry->rows > 128 ? 8 : geometry->rows > 64 ? 4 : geometry->rows > 32 ? 2 : 1;
+    tables->packed_floats = (shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER) * line_floats(geometry);
+    tables->blocks = parts(geometry->views, ASTRA_UPRIGHT_VIEWS) * parts(geometry->columns, ASTRA_UPRIGHT_COLUMNS) *
+                     parts(geometry->rows, 32 * tables->per_lane);
+  } else {
+    tables->packed_floats = astra_volume_floats(geometry) * (tables->used[RS_X] + (tables->used[RS_Y] || tables->used[RS_Z]));
+    tables->blocks =
+        parts(round_up(geometry->rows, astra_high(geometry->rows)) * parts(geometry->columns, 32) * geometry->views, ASTRA_THREADS / 32);
+  }
 }
 
-void size_general(const rs_geometry *geometry, astra_tables *tables) {
-  const int64_t volume = astra_volume_floats(geometry) * (tables->used[RS_X] + (tables->used[RS_Y] || tables->used[RS_Z]));
-  const int32_t high = astra_high(geometry->rows);
-  tables->packed_floats = larger(volume, astra_image_floats(geometry) * geometry->views);
-  tables->blocks = parts(round_up(geometry->rows, high) * parts(geometry->columns, 32) * geometry->views, ASTRA_THREADS / 32);
+// What back needs of it.
+void size_back(const rs_geometry *geometry, astra_tables *tables) {
+  int64_t floats = astra_image_floats(geometry) * geometry->views;
+  if (tables->upright_back) {
+    const int64_t image = 4 * (int64_t)(geometry->rows + 2) * (geometry->columns + 2), most = larger(1, QUAD_FLOATS / image),
+                  passes = parts(geometry->views, most);
+    tables->per_pass = (int32_t)parts(geometry->views, passes);
+    tables->between = tables->per_pass * image;
+    floats = tables->between + (passes > 1 ? voxel_count(geometry) : 0);
+  }
+  tables->packed_floats = larger(tables->packed_floats, floats);
 }
 
 int32_t prepare(rs_plan *plan) {
@@ -113,10 +122,8 @@ int32_t prepare(rs_plan *plan) {
     if (tables) release(plan);
     return status;
   }
-  if (tables->upright)
-    size_upright(geometry, tables);
-  else
-    size_general(geometry, tables);
+  size_forward(geometry, tables);
+  size_back(geometry, tables);
   tables->packed_floats = round_up(tables->packed_floats, 16);
   plan->workspace_floats = tables->packed_floats + 2 * tables->blocks;
   return RS_OK;
@@ -174,7 +181,6 @@ int32_t forward_upright(const rs_operation *operation, const rs_plan *plan, cons
   work.rows = geometry->rows;
   work.columns = geometry->columns;
   work.supersampling = geometry->supersampling;
-  work.slab = astra_axes_of(geometry, RS_Y).slab;
   work.cone = geometry->beam == RS_CONE;
   auto *kernel = tables->per_lane == 8   ? astra_upright_forward<8>
                  : tables->per_lane == 4 ? astra_upright_forward<4>
@@ -185,7 +191,7 @@ int32_t forward_upright(const rs_operation *operation, const rs_plan *plan, cons
 
 // How the copy of the volume is laid out that views of this main axis read.
 void set_layout(const rs_geometry *geometry, int main, float *packed, astra_layout *layout) {
-  const astra_axes axes = astra_axes_of(geometry, main);
+  const astra_axes axes = astra_axes_of(geometry, &geometry->view[0], main);
   const int32_t pitch = geometry->shape[main == RS_X ? RS_Y : RS_X] + RS_TEXTURE_BORDER,
                 slice = pitch * (geometry->shape[main == RS_X ? RS_X : RS_Y] + RS_TEXTURE_BORDER);
   layout->packed = packed;
@@ -218,7 +224,6 @@ int32_t forward_general(const rs_operation *operation, const rs_plan *plan, cons
   work.columns = geometry->columns;
   work.supersampling = geometry->supersampling;
   work.sub_rows = geometry->law == RS_ASTRA_2D ? 1 : geometry->supersampling;
-  work.slab = astra_axes_of(geometry, RS_Y).slab;
   work.cone = geometry->beam == RS_CONE;
   work.fan = is_fan(geometry);
   for (int main = 0; main < 3; main++) set_layout(geometry, main, main == RS_X ? turned : plan->workspace, &work.layout[main]);
@@ -311,7 +316,7 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
-  auto *run = tables->upright ? back_upright : back_general;
+  auto *run = tables->upright_back ? back_upright : back_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * voxels), projections + item * pixels);
     if (status) return status;

@@ -6,12 +6,21 @@ constexpr int ASTRA_SLICES = 4; // voxels of a thread
 
 // 256 times what a view adds to the place (z, y, x). `power`: of the depth by which the weight is divided.
 template <int power>
-__device__ inline float astra_collect(const float *image, int32_t pitch, const int32_t *last, const astra_view &view, double z, double y,
-                                      double x) {
+__device__ inline float astra_collect(const float *image, int32_t pitch, const int32_t *last, double middle, const astra_view &view,
+                                      double z, double y, double x) {
   const double *c = view.column, *r = view.row, *d = view.depth;
   double p = c[0] * z + c[1] * y + c[3] + c[2] * x, q = r[0] * z + r[1] * y + r[3] + r[2] * x;
   float share = (float)view.weight;
-  if (power) {
+  if (power == 2 && view.turn != 0) {
+    // The ray through the voxel's centre is followed to where it leaves the cylinder, if it meets it.
+    const double to[3] = {p, d[0] * z + d[1] * y + d[3] + d[2] * x, q};
+    double way;
+    const double angle = rs_bend_angle(to, view.source, &way);
+    if (!(fabs(way) < FLT_MAX)) return 0;
+    p = RS_TEXTURE_SCALE * (middle + angle / view.turn) + RS_TEXTURE_OFFSET;
+    q = view.source[2] + way * q + RS_TEXTURE_OFFSET;
+    share = (float)(view.weight * way * way);
+  } else if (power) {
     const double near = 1 / (d[0] * z + d[1] * y + d[3] + d[2] * x);
     p = p * near + RS_TEXTURE_OFFSET;
     q = q * near + RS_TEXTURE_OFFSET;
@@ -38,7 +47,7 @@ template <int power> __global__ void astra_back(astra_back_work work) {
       const double dz = (sub / n / n + 0.5) / work.sub_slices - 0.5, dy = (sub / n % n + 0.5) / n - 0.5, dx = (sub % n + 0.5) / n - 0.5;
 #pragma unroll
       for (int k = 0; k < ASTRA_SLICES; k++)
-        sum[k] += astra_collect<power>(image, pitch, last, work.views[view], z + k + dz, y + dy, x + dx);
+        sum[k] += astra_collect<power>(image, pitch, last, 0.5 * (work.columns - 1), work.views[view], z + k + dz, y + dy, x + dx);
     }
   }
   const float share = (float)(1 / (RS_TEXTURE_SCALE * subs));

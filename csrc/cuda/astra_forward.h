@@ -45,7 +45,7 @@ __global__ void astra_forward(astra_forward_work work) {
     const astra_aimed &aimed = work.views[view];
     const int along_x = work.fan && astra_fan_axis(&aimed.fan, column) == RS_X, main = along_x ? RS_X : aimed.main;
     const astra_layout &layout = work.layout[main];
-    const int s = work.supersampling;
+    const int s = work.supersampling, slab = aimed.frame[along_x].slab;
     float sum = 0;
     for (int i = 0; i < work.sub_rows; i++)
       for (int j = 0; j < s; j++) {
@@ -55,11 +55,11 @@ __global__ void astra_forward(astra_forward_work work) {
         astra_clip(&ray, layout.count, &first, &last);
         if (!(first <= last)) continue;
         if (main == RS_X)
-          found = astra_march<RS_TEXTURE_YZ>(layout, ray, work.slab, first, last);
+          found = astra_march<RS_TEXTURE_YZ>(layout, ray, slab, first, last);
         else if (main == RS_Y)
-          found = astra_march<RS_TEXTURE_XZ>(layout, ray, work.slab, first, last);
+          found = astra_march<RS_TEXTURE_XZ>(layout, ray, slab, first, last);
         else
-          found = astra_march<RS_TEXTURE_XY>(layout, ray, work.slab, first, last);
+          found = astra_march<RS_TEXTURE_XY>(layout, ray, slab, first, last);
         sum += found * (ray.length / (float)(RS_TEXTURE_SCALE * work.sub_rows * s));
       }
     square = rs_finish(work.output, work.item, ((size_t)row * work.view_count + view) * work.columns + column, sum);

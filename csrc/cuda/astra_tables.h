@@ -27,7 +27,7 @@ struct astra_forward_work {
   size_t item; // where the batch item starts in the output
   const astra_aimed *views;
   double *squares; // a block
-  int32_t view_count, rows, columns, supersampling, sub_rows, slab;
+  int32_t view_count, rows, columns, supersampling, sub_rows;
   int32_t cone, fan;
   astra_layout layout[3];
 };

@@ -38,7 +38,7 @@ struct astra_upright_work {
   const float *packed; // (y, x, z) with a border of zeros
   int64_t step[3];     // in floats along z, y, x
   float count[3];      // voxels along z, y, x
-  int32_t view_count, rows, columns, supersampling, slab, cone;
+  int32_t view_count, rows, columns, supersampling, cone;
 };
 
 // A warp is a column of a view, its lanes are rows; `count` rows a lane, 32 apart.
@@ -55,7 +55,7 @@ template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) as
     const float counts[3] = {work.count[main], work.count[across], work.count[RS_Z]};
     const int64_t plane_step = work.step[main], first_step = work.step[across];
     const uint32_t last_a = 512 * ((uint32_t)counts[1] + 1), last_b = 512 * ((uint32_t)counts[2] + 1);
-    const int s = work.supersampling;
+    const int s = work.supersampling, planes = aimed.frame[0].slab;
     float total[count] = {};
     for (int sub = 0; sub < s * s; sub++) {
       float start[count], slope[count], length[count], sum[count] = {}, first = counts[0], last = -1, start_a = 0, slope_a = 0;
@@ -80,13 +80,13 @@ template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) as
         last = fmaxf(last, __shfl_xor_sync(0xffffffffu, last, k));
       }
       const int32_t end = last < first ? 0 : (int32_t)fminf(last + 2, counts[0]);
-      for (int32_t slab = (int32_t)first / work.slab * work.slab; slab < end; slab += work.slab) {
+      for (int32_t slab = (int32_t)first / planes * planes; slab < end; slab += planes) {
         float a = 256 * astra_enter(start_a, slope_a, (float)slab, counts[0], counts[1]), b[count];
         const float height = (float)slab - 0.5f * counts[0] + 0.5f;
 #pragma unroll
         for (int k = 0; k < count; k++) b[k] = fmaf(slope[k], height, start[k]) + 128 * counts[2]; // astra_enter, but for - 0.5 + 0.5
         const float *plane = work.packed + (slab + 1) * plane_step;
-        const int32_t stop = min(slab + work.slab, end);
+        const int32_t stop = min(slab + planes, end);
         for (int32_t at = slab; at < stop; at++, plane += plane_step) {
           const uint32_t place = min(__float_as_uint(__fadd_rd(a + 128.5f, ASTRA_HALVES)) - ASTRA_HALVES_BITS, last_a);
           const astra_shared shared(place >> 1 & 255, main == RS_X);

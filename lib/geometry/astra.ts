@@ -28,11 +28,14 @@ type Detector3d = { readonly DetectorRowCount: number; readonly DetectorColCount
 type Width = { readonly DetectorWidth: number };
 type Spacing = { readonly DetectorSpacingX: number; readonly DetectorSpacingY: number };
 
-/** ASTRA's projection dictionary, as `astra.create_proj_geom` makes it. A row of Vectors holds 12 numbers, in 2D 6. */
+/**
+ * ASTRA's projection dictionary, as `astra.create_proj_geom` makes it. A row of Vectors holds 12 numbers, in 2D 6; a
+ * curved detector has its radius as the 13th.
+ */
 export type AstraProjectionGeometry =
   | ({ readonly type: "parallel3d" } & Detector3d & Spacing & Angles)
   | ({ readonly type: "cone" } & Detector3d & Spacing & Angles & Distances)
-  | ({ readonly type: "parallel3d_vec" | "cone_vec" } & Detector3d & Vectors)
+  | ({ readonly type: "parallel3d_vec" | "cone_vec" | "cyl_cone_vec" } & Detector3d & Vectors)
   | ({ readonly type: "parallel" } & Detector2d & Width & Angles)
   | ({ readonly type: "fanflat" } & Detector2d & Width & Angles & Distances)
   | ({ readonly type: "parallel_vec" | "fanflat_vec" } & Detector2d & Vectors);
@@ -55,6 +58,7 @@ const forms = {
   parallel3d_vec: { kind: "parallel", dimensions: 3, fields: [...detector3d, "Vectors"] },
   cone: { kind: "cone", dimensions: 3, fields: [...circle3d, ...distances] },
   cone_vec: { kind: "cone", dimensions: 3, fields: [...detector3d, "Vectors"] },
+  cyl_cone_vec: { kind: "cone", dimensions: 3, fields: [...detector3d, "Vectors"] },
   parallel: { kind: "parallel", dimensions: 2, fields: circle2d },
   parallel_vec: { kind: "parallel", dimensions: 2, fields: [...detector2d, "Vectors"] },
   fanflat: { kind: "cone", dimensions: 2, fields: [...circle2d, ...distances] },
@@ -62,7 +66,7 @@ const forms = {
 } as const;
 
 /**
- * The volume and the beam of a pair of ASTRA's dictionaries, of any flat-detector type, in 3D or 2D. ASTRA's (x, y, z)
+ * The volume and the beam of a pair of ASTRA's dictionaries, of any type with a detector, in 3D or 2D. ASTRA's (x, y, z)
  * become (z, y, x); its float64 numbers are kept, where ASTRA itself rounds those of a circular scan to float32. Arrays
  * mean the same on both sides: 3D volumes (z, y, x) and projections (row, angle, column); 2D volumes (y, x) and
  * sinograms (angle, column) are here of one slice and one detector row.
@@ -71,7 +75,7 @@ const forms = {
  * indexes, the whole 2D scene, window and beam, is mirrored in y: its point (x, y) is here at [0, -y, x]. Slice and
  * detector row are of height 1, at z = 0. Supersampling divides that row too, ASTRA's 2D projectors only divide columns.
  *
- * Throws a RaysumError ("argument") for an unknown type (curved detectors among them), fields that are missing, unknown
+ * Throws a RaysumError ("argument") for an unknown type, fields that are missing, unknown
  * or of the wrong type or length, windows whose limits are not in order, a 2D and a 3D dictionary together, and all that
  * `volume`, `parallelBeam`, `coneBeam`, `parallelBeamVectors` and `coneBeamVectors` refuse.
  */
@@ -92,13 +96,13 @@ export function fromAstra({ volumeGeometry, projectionGeometry }: AstraGeometry)
 }
 
 /**
- * ASTRA's dictionaries of a volume and a beam: plain data for JSON, the beam in the form of vectors (`parallel3d_vec`
- * or `cone_vec`), which is exact in float64. With `dimensions: 2` they are the 2D ones (`parallel_vec` or
+ * ASTRA's dictionaries of a volume and a beam: plain data for JSON, the beam in the form of vectors
+ * (`parallel3d_vec`, `cone_vec`, or `cyl_cone_vec` for curved detectors), which is exact in float64. With `dimensions: 2` they are the 2D ones (`parallel_vec` or
  * `fanflat_vec`), mirrored in y as in `fromAstra`; the heights of the slice and of the detector row, which mean nothing
  * there, are dropped.
  *
- * Throws a RaysumError ("argument") if 2D is asked for and there is more than one slice or detector row, or anything
- * outside the plane z = 0.
+ * Throws a RaysumError ("argument") if some detectors are curved and others are not, and if 2D is asked for and there is
+ * more than one slice or detector row, a curved detector, or anything outside the plane z = 0.
  */
 export function toAstra(
   { volume, beam }: { readonly volume: Volume; readonly beam: Beam },
@@ -122,14 +126,20 @@ export function toAstra(
       },
     };
   const option = { ...windowX, WindowMinY: minY, WindowMaxY: maxY, WindowMinZ: minZ, WindowMaxZ: maxZ };
+  const curved = beam.views.filter((view) => view.curvatureRadius).length;
+  if (curved !== 0 && curved !== beam.viewCount)
+    fail(
+      `${curved} of ${beam.viewCount} detectors are curved: ASTRA's cyl_cone_vec has a radius above 0 for all of them`,
+    );
   return {
     volumeGeometry: { ...grid, GridSliceCount: slices, option },
     projectionGeometry: {
-      type: beam.kind === "cone" ? "cone_vec" : "parallel3d_vec",
+      type: curved ? "cyl_cone_vec" : beam.kind === "cone" ? "cone_vec" : "parallel3d_vec",
       DetectorRowCount: beam.detectorShape[0],
       DetectorColCount: beam.detectorShape[1],
-      Vectors: beam.views.map(({ source, centre, v, u }) => {
-        return [source, centre, u, v].flatMap(([z, y, x]) => [x, y, z]);
+      Vectors: beam.views.map(({ source, centre, v, u, curvatureRadius }) => {
+        const row = [source, centre, u, v].flatMap(([z, y, x]) => [x, y, z]);
+        return curvatureRadius ? [...row, curvatureRadius] : row;
       }),
     },
   };
@@ -138,6 +148,8 @@ export function toAstra(
 function isType(type: unknown): type is keyof typeof forms {
   return typeof type === "string" && Object.hasOwn(forms, type);
 }
+
+const Z: ZYX = [1, 0, 0];
 
 /** Between the 2D world of ASTRA and ours, either way. */
 const mirror = () => reflect({ axis: [0, 1, 0] });
@@ -186,11 +198,15 @@ function beamFromVectors(type: keyof typeof forms, fields: Record<string, unknow
   const axes = dimensions === 2 ? ["X", "Y"] : ["X", "Y", "Z"];
   const vectors = [kind === "cone" ? "src" : "ray", "d", "u", ...(dimensions === 2 ? [] : ["v"])];
   const names = vectors.flatMap((vector) => axes.map((axis) => vector + axis));
+  const curved = type === "cyl_cone_vec";
+  if (curved) names.push("radius");
   const views = listOf("Vectors", fields["Vectors"], (name, entry): View => {
     const row = numbers(name, entry, names);
     const vector = (k: number): ZYX =>
       dimensions === 2 ? [0, row[2 * k + 1]!, row[2 * k]!] : [row[3 * k + 2]!, row[3 * k + 1]!, row[3 * k]!];
-    return { source: vector(0), centre: vector(1), u: vector(2), v: dimensions === 2 ? [1, 0, 0] : vector(3) };
+    const view = { source: vector(0), centre: vector(1), u: vector(2), v: dimensions === 2 ? Z : vector(3) };
+    // A radius of 0 would be a flat detector here, and is none in ASTRA.
+    return curved ? { ...view, curvatureRadius: positive(`radius of ${name}`, row[12]) } : view;
   });
   return new Beam(kind, detectorShape(dimensions, fields), views);
 }
@@ -204,7 +220,11 @@ function checkFlat(volume: Volume, beam: Beam): void {
   if (volume.shape[0] !== 1) refuse("shape", volume.shape, "a two-dimensional volume has one slice");
   if (volume.position[0] !== 0) refuse("position", volume.position, "a two-dimensional volume is at z = 0");
   if (beam.detectorShape[0] !== 1) refuse("detectorShape", beam.detectorShape, "a two-dimensional beam has one row");
-  for (const [i, { source, centre, v, u }] of beam.views.entries())
-    if ([source[0], centre[0], u[0], v[1], v[2]].some((part) => part !== 0))
-      refuse(`views[${i}]`, beam.views[i], "a two-dimensional beam lies in the plane z = 0, its v along z");
+  for (const [i, { source, centre, v, u, curvatureRadius = 0 }] of beam.views.entries())
+    if ([curvatureRadius, source[0], centre[0], u[0], v[1], v[2]].some((part) => part !== 0))
+      refuse(
+        `views[${i}]`,
+        beam.views[i],
+        "a two-dimensional beam lies in the plane z = 0, its detector flat and v along z",
+      );
 }

@@ -1,4 +1,5 @@
 import { bounds, broadcast, count, fail, type IndexRange, numbers, refuse, zyxAxes } from "./check.ts";
+import { bendViews, checkCurvature, detectorPoint, meetCylinder, shiftDetector } from "./curved.ts";
 import type { Transform } from "./transform.ts";
 import { add, cross, dot, multiply, norm, subtract, type VU, type ZYX } from "./vector.ts";
 
@@ -6,8 +7,21 @@ import { add, cross, dot, multiply, norm, subtract, type VU, type ZYX } from "./
  * One view. `source` is the position of the point source (cone), or the direction of the rays (parallel): the source
  * infinitely far away. `centre` is the centre of the detector, `v` the step from one row to the next, its length the
  * height of a pixel, and `u` the step from one column to the next, its length the width.
+ *
+ * With a `curvatureRadius` R above 0 (cone beams only) the detector is curved: part of a cylinder of that radius which
+ * touches the plane of u and v in the detector's centre. Its axis is parallel to v and on the side of the source; columns
+ * are |u| apart along the arc. With the unit vectors e along u and n from the centre to the axis, a pixel i columns and
+ * j rows from the centre is at centre + j v + R sin(i |u| / R) e + R (1 - cos(i |u| / R)) n. That is ASTRA's
+ * `cyl_cone_vec`; with R = |source - centre| it is the equiangular detector of medical scanners (A. C. Kak and M. Slaney,
+ * Principles of Computerized Tomographic Imaging, 1988, section 3.4).
  */
-export type View = { readonly source: ZYX; readonly centre: ZYX; readonly v: ZYX; readonly u: ZYX };
+export type View = {
+  readonly source: ZYX;
+  readonly centre: ZYX;
+  readonly v: ZYX;
+  readonly u: ZYX;
+  readonly curvatureRadius?: number;
+};
 
 /** Views to keep: their indexes, in any order; a mask with one boolean a view; or a range, of which every `step`-th. */
 export type ViewSelection = readonly number[] | readonly boolean[] | (IndexRange & { readonly step?: number });
@@ -16,9 +30,9 @@ export type ViewSelection = readonly number[] | readonly boolean[] | (IndexRange
 const PARALLEL = 1e-12;
 
 /**
- * The rays of a scan: for each view a source (or a ray direction) and a flat detector, all in (z, y, x). Frozen; its
- * getters return fresh lists, one entry a view. Pixel [i, j] of a detector of [rows, columns] pixels is centred at
- * `centre + (i + 1/2 - rows/2) v + (j + 1/2 - columns/2) u`. Made by `parallelBeam`, `coneBeam`, `parallelBeamVectors`
+ * The rays of a scan: for each view a source (or a ray direction) and a detector, all in (z, y, x). Frozen; its getters
+ * return fresh lists, one entry a view. Pixel [i, j] of a flat detector of [rows, columns] pixels is centred at
+ * `centre + (i + 1/2 - rows/2) v + (j + 1/2 - columns/2) u`; curved ones are explained at `View`. Made by `parallelBeam`, `coneBeam`, `parallelBeamVectors`
  * and `coneBeamVectors`: whichever way it came about, a beam is its vectors, and beams of equal vectors are equal.
  */
 export class Beam {
@@ -32,6 +46,7 @@ export class Beam {
   constructor(kind: "parallel" | "cone", detectorShape: VU, views: readonly View[]) {
     for (const [i, view] of views.entries()) {
       checkView(kind, view, i);
+      checkCurvature(kind, view, detectorShape[1], i);
       for (const vector of Object.values(Object.freeze(view))) Object.freeze(vector);
     }
     this.kind = kind;
@@ -77,7 +92,12 @@ export class Beam {
     return this.#views.map(({ u }) => u);
   }
 
-  /** Normal to the detector; the length is the area of a pixel. For circular cone beams it points away from the source. */
+  /** The radius of the cylinder that the detector is part of; 0: it is flat. */
+  get detectorCurvatureRadii(): number[] {
+    return this.#views.map(({ curvatureRadius = 0 }) => curvatureRadius);
+  }
+
+  /** Normal to the detector in its centre; the length is the area of a pixel. For circular cone beams it points away from the source. */
   get detectorNormals(): ZYX[] {
     return this.#views.map(({ v, u }) => cross(u, v));
   }
@@ -85,9 +105,8 @@ export class Beam {
   /** The outer corners of the detector, for each view in the order (-u -v), (-u +v), (+u -v), (+u +v). */
   corners(): [ZYX, ZYX, ZYX, ZYX][] {
     const [rows, columns] = this.detectorShape;
-    return this.#views.map(({ centre, v, u }) => {
-      const corner = (up: number, side: number) =>
-        add(centre, multiply(v, (up * rows) / 2), multiply(u, (side * columns) / 2));
+    return this.#views.map((view) => {
+      const corner = (up: number, side: number) => detectorPoint(view, (up * rows) / 2, (side * columns) / 2);
       return [corner(-1, -1), corner(1, -1), corner(-1, 1), corner(1, 1)];
     });
   }
@@ -95,17 +114,20 @@ export class Beam {
   /**
    * Where the line of the ray through `point` ([z, y, x], length units) meets the plane of the detector, for each view
    * as [v, u] in pixels from the detector's centre. It is the whole line: a point behind the source counts too. NaN
-   * where that line is parallel to the plane, or where the point is the source.
+   * where that line is parallel to the plane, or where the point is the source. A curved detector stands for its
+   * cylinder, which the line meets where it leaves it in the direction of the detector, or nowhere: then NaN.
    */
   projectPoint(point: ZYX): VU[] {
     const target = numbers("point", point, zyxAxes);
-    return this.#views.map(({ source, centre, v, u }) => {
+    return this.#views.map((view) => {
+      const { source, centre, v, u } = view;
       const normal = cross(u, v);
       const ray = this.kind === "cone" ? subtract(target, source) : source;
       // Near the source the length of `ray` is no measure of its rounding error, the distances here are.
       const reach = this.kind === "cone" ? Math.max(norm(ray), norm(subtract(centre, source))) : norm(ray);
       const approach = dot(normal, ray);
       if (Math.abs(approach) <= PARALLEL * norm(normal) * reach) return [Number.NaN, Number.NaN];
+      if (view.curvatureRadius) return meetCylinder(view, ray);
       const hit = add(subtract(target, centre), multiply(ray, dot(normal, subtract(centre, target)) / approach));
       // hit = a v + b u, so cross(u, hit) = a normal and cross(hit, v) = b normal.
       const area = dot(normal, normal);
@@ -127,10 +149,7 @@ export class Beam {
     const [row, rowStop] = bounds("rows", selection.rows, rows);
     const [column, columnStop] = bounds("columns", selection.columns, columns);
     const [up, side] = [(row + rowStop - rows) / 2, (column + columnStop - columns) / 2];
-    const views = viewIndexes(selection.views, this.viewCount).map((i) => {
-      const { source, centre, v, u } = this.#views[i]!;
-      return { source, centre: add(centre, multiply(v, up), multiply(u, side)), v, u };
-    });
+    const views = viewIndexes(selection.views, this.viewCount).map((i) => shiftDetector(this.#views[i]!, up, side));
     return new Beam(this.kind, [rowStop - row, columnStop - column], views);
   }
 
@@ -147,18 +166,14 @@ export class Beam {
     return new Beam(
       this.kind,
       shape,
-      this.#views.map(({ source, centre, v, u }) => ({
-        source,
-        centre,
-        v: multiply(v, rows),
-        u: multiply(u, columns),
-      })),
+      this.#views.map((view) => ({ ...view, v: multiply(view.v, rows), u: multiply(view.u, columns) })),
     );
   }
 
   /**
    * The beam moved by `transform`: source, detector and pixels. The counts of views and steps must be equal or one of
-   * them 1: one view and n steps make a beam of n views. Throws a RaysumError ("argument") otherwise.
+   * them 1: one view and n steps make a beam of n views. Throws a RaysumError ("argument") otherwise, and where scaling
+   * makes the circular cylinder of a curved detector an elliptic one.
    */
   transform(transform: Transform): Beam {
     const source =
@@ -168,7 +183,9 @@ export class Beam {
     const centre = transform.applyToPoint(this.detectorCentres);
     const v = transform.applyToDirection(this.detectorV);
     const u = transform.applyToDirection(this.detectorU);
-    return new Beam(this.kind, this.detectorShape, broadcast({ source, centre, v, u }));
+    const views = broadcast({ source, centre, v, u });
+    const move = (directions: ZYX[]) => transform.applyToDirection(directions);
+    return new Beam(this.kind, this.detectorShape, bendViews(views, this.#views, move));
   }
 
   /** What JSON.stringify writes: plain data that `geometryFromJson` reads back, number for number. */
@@ -176,12 +193,13 @@ export class Beam {
     return { kind: this.kind, detectorShape: this.detectorShape, views: this.#views };
   }
 
-  /** Whether `other` is a beam of the same kind, counts and, within `tolerance`, the same vectors. Never throws. */
+  /** Whether `other` is a beam of the same kind, counts and, within `tolerance`, the same vectors and radii. Never throws. */
   equals(other: unknown, tolerance = 1e-8): boolean {
     if (!(other instanceof Beam) || other.kind !== this.kind || other.viewCount !== this.viewCount) return false;
     if (other.detectorShape.some((n, axis) => n !== this.detectorShape[axis])) return false;
-    const vectors = other.vectors;
-    return this.vectors.every((value, i) => Math.abs(value - vectors[i]!) <= tolerance);
+    const all = (beam: Beam) => [...beam.vectors, ...beam.detectorCurvatureRadii];
+    const numbers = all(other);
+    return all(this).every((value, i) => Math.abs(value - numbers[i]!) <= tolerance);
   }
 }
 

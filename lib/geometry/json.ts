@@ -6,7 +6,8 @@ import { type Volume, volume } from "./volume.ts";
 /**
  * The volume or beam that JSON.stringify wrote, from the text or from the object that JSON.parse makes of it:
  * `{ kind: "volume", shape, voxelSize, position }`, or `{ kind, detectorShape, views: [{ source, centre, v, u }, ...] }`
- * with kind "parallel" or "cone"; all vectors are [z, y, x]. Numbers come back as they were.
+ * with kind "parallel" or "cone"; all vectors are [z, y, x]. A view with a curved detector has its `curvatureRadius` too.
+ * Numbers come back as they were.
  *
  * Throws a RaysumError ("argument") for text that is no JSON, fields that are missing or unknown, and all that `volume`,
  * `parallelBeamVectors` and `coneBeamVectors` refuse.
@@ -29,12 +30,14 @@ export function geometryFromJson(json: string | object): Volume | Beam {
     kind,
     counts("detectorShape", detectorShape, ["rows", "columns"]),
     listOf("views", views, (name, entry) => {
-      const view = record(name, entry, ["source", "centre", "v", "u"]);
+      const curved = typeof entry === "object" && entry !== null && "curvatureRadius" in entry;
+      const view = record(name, entry, ["source", "centre", "v", "u", ...(curved ? ["curvatureRadius"] : [])]);
       return {
-        source: numbers(`${name}.source`, view.source, zyxAxes),
-        centre: numbers(`${name}.centre`, view.centre, zyxAxes),
-        v: numbers(`${name}.v`, view.v, zyxAxes),
-        u: numbers(`${name}.u`, view.u, zyxAxes),
+        source: numbers(`${name}.source`, view["source"], zyxAxes),
+        centre: numbers(`${name}.centre`, view["centre"], zyxAxes),
+        v: numbers(`${name}.v`, view["v"], zyxAxes),
+        u: numbers(`${name}.u`, view["u"], zyxAxes),
+        ...(curved && { curvatureRadius: view["curvatureRadius"] as number }),
       };
     }),
   );

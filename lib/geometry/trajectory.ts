@@ -1,4 +1,4 @@
-import { Beam } from "./beam.ts";
+import { Beam, type View } from "./beam.ts";
 import {
   type AtMostOneOf,
   angleList,
@@ -14,7 +14,8 @@ import {
   vectors,
   vuAxes,
 } from "./check.ts";
-import type { VU } from "./vector.ts";
+import { shiftDetector } from "./curved.ts";
+import type { VU, ZYX } from "./vector.ts";
 
 /**
  * `detectorShape` counts pixels, [rows, columns]. `detectorSize` is the total [height, width], `pixelSize` the size of
@@ -34,8 +35,16 @@ type Angles = OneOf<{ angleCount: number; angles: readonly number[] | Float64Arr
 
 export type ParallelBeamOptions = Angles & Detector;
 
+/**
+ * `detectorCurvatureRadius` bends the detector to a cylinder, see `View`; 0, the default, leaves it flat. On a curved
+ * detector widths, and the offset along u, are measured along the arc.
+ */
 export type ConeBeamOptions = Angles &
-  Detector & { readonly sourceOriginDistance: number; readonly sourceDetectorDistance: number };
+  Detector & {
+    readonly sourceOriginDistance: number;
+    readonly sourceDetectorDistance: number;
+    readonly detectorCurvatureRadius?: number;
+  };
 
 type DetectorVectors = {
   readonly detectorShape: VU;
@@ -46,7 +55,10 @@ type DetectorVectors = {
 
 export type ParallelBeamVectorsOptions = DetectorVectors & { readonly rayDirections: Vectors };
 
-export type ConeBeamVectorsOptions = DetectorVectors & { readonly sourcePositions: Vectors };
+export type ConeBeamVectorsOptions = DetectorVectors & {
+  readonly sourcePositions: Vectors;
+  readonly detectorCurvatureRadius?: number | readonly number[] | Float64Array;
+};
 
 /**
  * A parallel beam that turns about the z axis; `angleCount` spreads over [0, pi). At angle t, in (z, y, x) and ASTRA's
@@ -66,7 +78,8 @@ export function parallelBeam(options: ParallelBeamOptions): Beam {
  * from it, sourceDetectorDistance away; columns run along (0, sin t, cos t) and rows along (1, 0, 0). The detector may
  * stand behind the axis, on it (equal distances: sizes are then those at the axis), or before it.
  *
- * Throws a RaysumError ("argument") as `parallelBeam` does, and for distances that are not positive.
+ * Throws a RaysumError ("argument") as `parallelBeam` does, for distances that are not positive, and for a curved detector
+ * that covers half a circle or more or whose inner side the source does not see.
  */
 export function coneBeam(options: ConeBeamOptions): Beam {
   const toOrigin = positive("sourceOriginDistance", options.sourceOriginDistance);
@@ -86,30 +99,36 @@ export function parallelBeamVectors({ rayDirections, ...detector }: ParallelBeam
   return arbitrary("parallel", "rayDirections", rayDirections, detector);
 }
 
-/** A cone beam from its vectors: as `parallelBeamVectors`, with the positions of the source, off the detector's plane. */
+/**
+ * A cone beam from its vectors: as `parallelBeamVectors`, with the positions of the source, off the detector's plane.
+ * `detectorCurvatureRadius`, one number or one for every view, bends detectors to cylinders, see `View`; 0, the default,
+ * leaves them flat. Their u and v must be perpendicular.
+ */
 export function coneBeamVectors({ sourcePositions, ...detector }: ConeBeamVectorsOptions): Beam {
   return arbitrary("cone", "sourcePositions", sourcePositions, detector);
 }
 
 function circular(
   kind: "parallel" | "cone",
-  options: Angles & Detector,
+  options: Angles & Detector & { readonly detectorCurvatureRadius?: number },
   arc: number,
   sourceDistance: number,
   detectorDistance: number,
 ): Beam {
-  const { detectorSize, pixelSize, detectorOffset = [0, 0] } = options;
+  const { detectorSize, pixelSize, detectorOffset = [0, 0], detectorCurvatureRadius = 0 } = options;
   const detectorShape = counts("detectorShape", options.detectorShape, ["rows", "columns"]);
   const pixel = spacing(detectorShape, ["detectorSize", detectorSize], ["pixelSize", pixelSize], vuAxes);
   const [up, side] = numbers("detectorOffset", detectorOffset, vuAxes);
   const views = anglesOf(options, arc).map((angle) => {
     const [sin, cos] = [Math.sin(angle), Math.cos(angle)];
-    return {
+    const view: View = {
       source: [0, -sourceDistance * cos, sourceDistance * sin],
-      centre: [up, detectorDistance * cos + side * sin, side * cos - detectorDistance * sin],
+      centre: [0, detectorDistance * cos, -detectorDistance * sin],
       v: [pixel[0], 0, 0],
       u: [0, pixel[1] * sin, pixel[1] * cos],
-    } as const;
+      ...bent(detectorCurvatureRadius),
+    };
+    return shiftDetector(view, up / pixel[0], side / pixel[1]);
   });
   return new Beam(kind, detectorShape, views);
 }
@@ -122,18 +141,31 @@ function anglesOf({ angleCount, angles }: Angles, arc: number): number[] {
   return Array.from({ length }, (_, i) => (arc * i) / length);
 }
 
-function arbitrary(kind: "parallel" | "cone", sourceName: string, sources: Vectors, detector: DetectorVectors): Beam {
+/** What a view of this radius has beside a flat one. The beam checks the radius. */
+function bent(radius: number): { readonly curvatureRadius?: number } {
+  return radius === 0 ? {} : { curvatureRadius: radius };
+}
+
+function arbitrary(
+  kind: "parallel" | "cone",
+  sourceName: string,
+  sources: Vectors,
+  detector: DetectorVectors & Pick<ConeBeamVectorsOptions, "detectorCurvatureRadius">,
+): Beam {
+  const { detectorCurvatureRadius: radius = 0 } = detector;
   const lists = {
+    detectorCurvatureRadius: Array.isArray(radius) || radius instanceof Float64Array ? Array.from(radius) : [radius],
     [sourceName]: vectors(sourceName, sources),
     detectorCentres: vectors("detectorCentres", detector.detectorCentres),
     detectorV: vectors("detectorV", detector.detectorV),
     detectorU: vectors("detectorU", detector.detectorU),
   };
   const views = broadcast(lists).map((view) => ({
-    source: view[sourceName]!,
+    source: view[sourceName] as ZYX,
     centre: view.detectorCentres,
     v: view.detectorV,
     u: view.detectorU,
+    ...bent(view.detectorCurvatureRadius),
   }));
   return new Beam(kind, counts("detectorShape", detector.detectorShape, ["rows", "columns"]), views);
 }

@@ -2,6 +2,7 @@
 
 export const RS_ABI = 3;
 export const RS_TRANSFER_BYTES = 67108864;
+export const RS_VIEW = 13;
 
 export const Status = {
   OK: 0,

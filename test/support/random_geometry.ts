@@ -1,7 +1,7 @@
 /** Random geometries for the tests: valid, varied, and never where float32 rounding could choose another main axis. */
 
 import type { SeededRandom } from "./random.ts";
-import { type ModelGeometry, mainAxis, viewCount, viewVectors } from "./ray_model.ts";
+import { detectorPoint, type ModelGeometry, mainAxis, viewCount, viewVectors } from "./ray_model.ts";
 
 type Vector = [number, number, number];
 
@@ -25,7 +25,9 @@ const cross = (a: Vector, b: Vector): Vector => [
  * - `parallelVectors`: rays from anywhere, the detector tilted and skewed;
  * - `coneCircular`: a rigid source and detector turn around an axis along z, v along z;
  * - `coneUpright`: v along z, u in the xy plane, any source and detector for each view, moving along z, tilted rays;
- * - `coneVectors`: sources anywhere, the detector tilted and skewed.
+ * - `coneVectors`: sources anywhere, the detector tilted and skewed;
+ * - `coneCurvedUpright`: as `coneUpright`, the detectors curved, u perpendicular to v;
+ * - `coneCurvedVectors`: as `coneVectors`, the detectors curved, some of them flat, u perpendicular to v.
  */
 export type GeometryKind =
   | "parallelAxis"
@@ -33,7 +35,9 @@ export type GeometryKind =
   | "parallelVectors"
   | "coneCircular"
   | "coneUpright"
-  | "coneVectors";
+  | "coneVectors"
+  | "coneCurvedUpright"
+  | "coneCurvedVectors";
 
 export const geometryKinds: readonly GeometryKind[] = [
   "parallelAxis",
@@ -42,6 +46,8 @@ export const geometryKinds: readonly GeometryKind[] = [
   "coneCircular",
   "coneUpright",
   "coneVectors",
+  "coneCurvedUpright",
+  "coneCurvedVectors",
 ];
 
 export interface RandomGeometryOptions {
@@ -171,6 +177,13 @@ export function randomGeometry(
       const centre = plus(plus(plus(position, ray, farther), u, sometimes(3)), v, sometimes(3));
       return [plus(position, ray, -nearer), centre, times(v, 1 + farther / nearer), times(u, 1 + farther / nearer)];
     },
+    coneCurvedUpright: (angle, view) => draw.coneUpright(angle, view),
+    coneCurvedVectors() {
+      const [source, centre, v, u] = draw.coneVectors(0, 0);
+      const square =
+        u.reduce((sum, value, k) => sum + value * v[k]!, 0) / u.reduce((sum, value) => sum + value ** 2, 0);
+      return [source, centre, plus(v, u, -square), u];
+    },
   };
 
   const g: ModelGeometry = {
@@ -189,6 +202,11 @@ export function randomGeometry(
     }
     return vectors;
   });
+  if (kind.startsWith("coneCurved"))
+    g.curvatureRadii = drawn.map(([source, centre]) => {
+      const distance = Math.hypot(...plus(source, centre, -1));
+      return kind === "coneCurvedVectors" && chance(0.2) ? 0 : distance * pick([1, 0.6, rng.uniform(0.5, 4)]);
+    });
   while (g.kind === "cone" && !fanIsNarrow({ ...g, vectors: drawn.flat(2) })) {
     for (const vectors of drawn) {
       vectors[2] = times(vectors[2], 0.7);
@@ -211,13 +229,28 @@ function nearTie(g: ModelGeometry): boolean {
   );
 }
 
-/** Whether every ray of a cone keeps a fair part along its view's main axis, in voxels: no weight grows past 4. */
+/**
+ * Whether every ray of a cone keeps a fair part along its view's main axis, in voxels: no weight grows past 4. A curved
+ * detector covers less than 2.4 radians, and the source is at least a tenth of the radius above all its tangents.
+ */
 function fanIsNarrow(g: ModelGeometry): boolean {
   return Array.from({ length: viewCount(g) }, (_, view) => view).every((view) => {
-    const [source, centre, v, u] = viewVectors(g, view);
+    const [source, , , u] = viewVectors(g, view);
     const [main, [rows, columns]] = [mainAxis(g, view), g.detectorShape];
-    const ray = (j: number, i: number) =>
-      source.map((s, k) => (centre[k]! + (j * rows * v[k]! + i * columns * u[k]!) / 2 - s) / g.voxelSize[k]!);
+    const point = (j: number, i: number) => detectorPoint(g, view, (j * rows) / 2, (i * columns) / 2);
+    const ray = (j: number, i: number) => source.map((s, k) => (point(j, i)[k]! - s) / g.voxelSize[k]!);
+    const radius = g.curvatureRadii?.[view] ?? 0;
+    if (radius > 0) {
+      if (columns * Math.hypot(...u) > 2.4 * radius) return false;
+      for (let i = -1; i <= 1; i += 0.25) {
+        // From the axis to the detector, radially: a quarter turn further on is where its points go as i rises.
+        const [before, at, after] = [point(0, i - 1e-3), point(0, i), point(0, i + 1e-3)];
+        const inwards = [0, 1, 2].map((k) => before[k]! + after[k]! - 2 * at[k]!);
+        const above =
+          inwards.reduce((sum, value, k) => sum + value * (source[k]! - at[k]!), 0) / Math.hypot(...inwards);
+        if (above < 0.1 * radius) return false;
+      }
+    }
     const along = Math.sign(ray(0, 0)[main]!);
     const corners = [ray(-1, -1), ray(-1, 1), ray(1, -1), ray(1, 1)];
     const longest = Math.max(...corners.map((corner) => Math.hypot(...corner)));

@@ -20,6 +20,8 @@ export interface ModelGeometry {
   detectorShape: [number, number];
   /** 12 numbers a view: ray direction (parallel) or source (cone), detector centre, v, u. */
   vectors: ArrayLike<number>;
+  /** One a view, 0 for a flat detector. Default: all are flat. */
+  curvatureRadii?: ArrayLike<number>;
   /** d: a pixel is the mean of d * d rays. Default 1. */
   detectorSupersampling?: number;
 }
@@ -37,6 +39,25 @@ export function viewVectors(g: ModelGeometry, view: number): [Vector, Vector, Ve
     return [g.vectors[at]!, g.vectors[at + 1]!, g.vectors[at + 2]!];
   };
   return [vector(0), vector(1), vector(2), vector(3)];
+}
+
+/**
+ * The point of view `view`'s detector that is `alongV` rows and `alongU` columns from its centre. A curved detector is a
+ * circular cylinder: seen from its axis, which is above the centre on the source's side, the point is turned about v by
+ * the arc's length over the radius.
+ */
+export function detectorPoint(g: ModelGeometry, view: number, alongV: number, alongU: number): Vector {
+  const [source, centre, v, u] = viewVectors(g, view);
+  const radius = g.curvatureRadii?.[view] ?? 0;
+  const level: Vector = [0, 1, 2].map((k) => centre[k]! + alongV * v[k]!) as unknown as Vector;
+  if (radius === 0) return [0, 1, 2].map((k) => level[k]! + alongU * u[k]!) as unknown as Vector;
+  const scaled = (a: number[]) => a.map((value) => (value * radius) / Math.hypot(...a));
+  const across = scaled([...u]);
+  const normal = scaled([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]]);
+  const side = Math.sign(normal.reduce((sum, value, k) => sum + value * (source[k]! - centre[k]!), 0));
+  const angle = (alongU * Math.hypot(...u)) / radius;
+  const [sine, cosine] = [Math.sin(angle), Math.cos(angle)];
+  return level.map((value, k) => value + side * normal[k]! * (1 - cosine) + across[k]! * sine) as unknown as Vector;
 }
 
 /** The main axis of a view: where its central ray crosses most slices. Ties go to x, then y, then z. */
@@ -88,15 +109,14 @@ export function visitWeights(g: ModelGeometry, visit: (pixel: number, voxel: num
 
   for (let view = 0; view < views; view++) {
     const main = mainAxis(g, view);
-    const [origin, centre, v, u] = viewVectors(g, view);
+    const [origin] = viewVectors(g, view);
     for (let j = 0; j < rows; j++) {
       for (let i = 0; i < columns; i++) {
         for (let kv = 0; kv < rays; kv++) {
           for (let ku = 0; ku < rays; ku++) {
             const alongV = j + 0.5 - rows / 2 + ((kv + 0.5) / rays - 0.5);
             const alongU = i + 0.5 - columns / 2 + ((ku + 0.5) / rays - 0.5);
-            const end = (k: Axis) => centre[k] + alongV * v[k] + alongU * u[k];
-            const target: Vector = [end(0), end(1), end(2)];
+            const target = detectorPoint(g, view, alongV, alongU);
             const pixel = (j * views + view) * columns + i;
             if (g.kind === "parallel") visitRay(pixel, main, target, origin, 1 / rays ** 2);
             else {

@@ -54,8 +54,7 @@ const LINEAR_LIMIT = 1e-5;
 const sirtNames = ["SIRT", "SIRT_CUDA", "SIRT3D_CUDA"];
 
 /** Why a case cannot be compared, or nothing. */
-function reasonAgainst({ projectionGeometry, projector = "cuda", algorithm }: Case): string | undefined {
-  if ((projectionGeometry.type as string) === "cyl_cone_vec") return "there are no curved detectors";
+function reasonAgainst({ projector = "cuda", algorithm }: Case): string | undefined {
   if (projector !== "cuda" && projector !== "linear") return `there is no projector "${projector}"`;
   if (algorithm && !sirtNames.includes(algorithm)) return `there is no ${algorithm.replace(/_CUDA|3D_CUDA/, "")}`;
   return undefined;

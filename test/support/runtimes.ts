@@ -1,5 +1,6 @@
 /** The runtimes that the tests run in: npm brings Bun, Deno and a Node with node:ffi, the system its own Node. */
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -28,7 +29,7 @@ export const bun: Runtime = {
 
 export const deno: Runtime = {
   name: "Deno",
-  missing: false,
+  missing: !existsSync(bin("", "deno")) && "npm has not brought it",
   command: bin("", "deno"),
   script: ["run", "--no-prompt", "--no-check"],
   test: (report) => ["test", "-A", "--no-check", `--junit-path=${report}`],

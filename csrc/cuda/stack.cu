@@ -1,0 +1,245 @@
+// stack.cu: the `rs_stack_cuda` family: parallel beams along the slices of a volume, the default of tomography.
+//
+// The operators of ../stack.c: rays are sampled where they cross the planes of the main axis, with linear interpolation in between
+// (P. M. Joseph, IEEE Transactions on Medical Imaging 1, 1982); the transpose has the same weights. All slices share them, so lanes lie
+// innermost (stack_plan.h) and a weight is found once for all lanes of a block.
+//
+// Lanes are worked off in passes of whole chunks. The workspace holds one pass of the packed volume (forward) or the packed projections
+// (back), and the sums of squares of every block.
+#include "stack_back.h"
+#include "stack_blocks.h"
+#include "stack_plain.h"
+
+namespace {
+
+constexpr int64_t PASS_BYTES = 512 << 20; // of packed data that a pass should not exceed, where it has a choice
+
+struct stack_tables {
+  stack_plane plane; // with pointers to the device
+  struct {
+    int64_t *begin;
+    int32_t *index;
+    float *weight;
+  } slices_of_row, rows_of_slice;
+  stack_block *blocks; // of forward projection, or null: the plain kernel
+  int32_t voxels;      // of a plane that a block sees
+  int32_t columns;     // of a view that a block of back projection sees, or 0: the plain kernel
+  int64_t pointers[8];
+  int64_t pass; // most lanes of a pass: whole chunks
+  int64_t forward_blocks, back_blocks;
+  int64_t packed_floats; // then the sums of squares
+};
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+// A chunk has 32, 64 or 128 lanes: the least that holds what is left.
+int vector_of(int64_t lanes) { return lanes > 64 ? 4 : lanes > 32 ? 2 : 1; }
+int64_t padded(int64_t lanes) {
+  int64_t rest = lanes % 128;
+  return lanes - rest + (rest ? 32 * vector_of(rest) : 0);
+}
+
+int accepts(const rs_geometry *geometry) { return rs_stack_along_slices(geometry); }
+
+void release(rs_plan *plan) {
+  stack_tables *tables = (stack_tables *)plan->tables;
+  for (int64_t pointer : tables->pointers) rs_cuda_table_free(pointer);
+  free(tables);
+  plan->tables = nullptr;
+}
+
+int32_t put_matrix(const rs_plan *plan, const stack_matrix &matrix, int64_t rows, decltype(stack_tables::slices_of_row) &device,
+                   int64_t *pointers) {
+  int64_t terms = matrix.begin[rows], some = terms ? terms : 1;
+  int32_t status = rs_cuda_table(plan->device, matrix.begin, (rows + 1) * (int64_t)sizeof(int64_t), (void **)&device.begin, pointers);
+  if (!status) status = rs_cuda_table(plan->device, matrix.index, some * (int64_t)sizeof(int32_t), (void **)&device.index, pointers + 1);
+  if (!status) status = rs_cuda_table(plan->device, matrix.weight, some * (int64_t)sizeof(float), (void **)&device.weight, pointers + 2);
+  return status;
+}
+
+int32_t make_matrices(const rs_plan *plan, stack_tables *tables) {
+  stack_matrix slices_of_row = {}, rows_of_slice = {};
+  int32_t status = rs_stack_matrices(&plan->geometry, &slices_of_row, &rows_of_slice);
+  if (!status) status = put_matrix(plan, slices_of_row, plan->geometry.rows, tables->slices_of_row, tables->pointers);
+  if (!status) status = put_matrix(plan, rows_of_slice, plan->geometry.shape[RS_Z], tables->rows_of_slice, tables->pointers + 3);
+  rs_stack_free_matrix(&slices_of_row);
+  rs_stack_free_matrix(&rows_of_slice);
+  return status;
+}
+
+stack_view view_of(const rs_geometry *geometry, const stack_line &line) {
+  stack_view view = {line.start, line.column, line.plane, -line.start / line.column, 0, 0, 0, (float)fabs(line.column),
+                     line.view,  line.main};
+  double across = 1 / line.column, along = -line.plane * across;
+  view.along_y = line.main == RS_Y ? along : across;
+  view.along_x = line.main == RS_Y ? across : along;
+  view.length = (float)(rs_ray_length(geometry, &geometry->view[line.view], 0, 0) / geometry->supersampling);
+  return view;
+}
+
+// Which kernels, and their blocks.
+int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *view) {
+  const stack_plane &plane = tables->plane;
+  stack_block_list list;
+  int32_t status = stack_make_blocks(plane, view, &list);
+  if (status) return status;
+  tables->forward_blocks = plane.views * parts(plane.columns, STACK_SIDE);
+  if (list.count) {
+    tables->forward_blocks = list.count;
+    tables->voxels = list.voxels;
+    status =
+        rs_cuda_table(plan->device, list.block, list.count * (int64_t)sizeof *list.block, (void **)&tables->blocks, tables->pointers + 7);
+  }
+  free(list.block);
+  tables->columns = stack_count_columns(plane, view);
+  tables->back_blocks = parts(plane.ny, tables->columns ? STACK_SIDE : 1) * parts(plane.nx, STACK_SIDE);
+  return status;
+}
+
+int32_t make_views(const rs_plan *plan, stack_tables *tables) {
+  const rs_geometry *geometry = &plan->geometry;
+  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
+  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
+  int32_t status = RS_OK;
+  if (line && view) {
+    rs_stack_lines(geometry, line);
+    for (int32_t i = 0; i < geometry->views; i++) view[i] = view_of(geometry, line[i]);
+    status = share_out(plan, tables, view);
+    if (!status)
+      status =
+          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, tables->pointers + 6);
+  } else {
+    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  }
+  free(line);
+  free(view);
+  return status;
+}
+
+int32_t prepare(rs_plan *plan) {
+  const rs_geometry *geometry = &plan->geometry;
+  stack_tables *tables = (stack_tables *)calloc(1, sizeof *tables);
+  if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
+  plan->tables = tables;
+  stack_plane &plane = tables->plane;
+  plane = {nullptr, geometry->views, geometry->columns, geometry->supersampling, geometry->shape[RS_Y], geometry->shape[RS_X]};
+  int32_t status = make_matrices(plan, tables);
+  if (!status) status = make_views(plan, tables);
+  if (status) {
+    release(plan);
+    return status;
+  }
+  int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  int64_t rows = geometry->rows, slices = geometry->shape[RS_Z], units = rows > slices ? rows : slices;
+  int64_t places = voxels > pixels ? voxels : pixels, chunks = PASS_BYTES / 4 / (places * 128);
+  tables->pass = smaller(padded(units), (chunks > 1 ? chunks : 1) * 128);
+  tables->packed_floats = places * tables->pass;
+  int64_t sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
+  plan->workspace_floats = tables->packed_floats + sums * (int64_t)(sizeof(double) / sizeof(float));
+  return RS_OK;
+}
+
+// One call on its way.
+struct call {
+  const rs_operation *operation;
+  const stack_tables *tables;
+  stack_source source;
+  stack_target target;
+  float *packed;
+  int64_t blocks;
+  bool back;
+};
+
+template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
+  c.source.lanes.first = c.target.lanes.first = first;
+  c.source.lanes.count = c.target.lanes.count = count;
+  const unsigned chunks = (unsigned)parts(count, 32 * VEC);
+  const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
+  cudaStream_t stream = rs_cuda_stream(c.operation);
+  dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks);
+  int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, c.source, c.packed);
+  if (status) return status;
+  const stack_plane &plane = c.tables->plane;
+  if (c.back && c.tables->columns)
+    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(c.tables->columns), stream, plane, c.packed, c.target,
+                     c.tables->columns);
+  if (c.back) return RS_LAUNCH((stack_back_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
+  if (c.tables->blocks) {
+    const int32_t voxels = c.tables->voxels, planes = stack_stage_planes(VEC, voxels);
+    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, stack_forward_bytes<VEC>(planes, voxels), stream, plane,
+                     (const stack_block *)c.tables->blocks, c.packed, c.target, planes, voxels);
+  }
+  return RS_LAUNCH((stack_forward_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
+}
+
+// A pass: whole chunks of 128 lanes, then a narrower one for what is left.
+int32_t work_off_pass(call c, int64_t first, int64_t count) {
+  int64_t whole = count / 128 * 128, rest = count - whole;
+  if (rest > 64) whole = count, rest = 0;
+  int32_t status = RS_OK;
+  if (whole) status = work_off<4>(c, first, whole);
+  if (status || !rest) return status;
+  c.packed += whole * c.source.line * c.source.lines;
+  return rest > 32 ? work_off<2>(c, first + whole, rest) : work_off<1>(c, first + whole, rest);
+}
+
+// As many whole items a pass as fit, or several passes an item.
+int32_t work_off_batch(call c, int64_t batch, double *norm) {
+  const int64_t units = c.target.lanes.units, pass = c.tables->pass;
+  const int64_t most = units <= pass ? pass / units : 1;
+  int64_t items;
+  for (int64_t item = 0; item < batch; item += items) {
+    items = smaller(most, batch - item);
+    c.target.sums_first = item * units;
+    int32_t status = RS_OK;
+    for (int64_t lane = 0; lane < items * units && !status; lane += pass)
+      status = work_off_pass(c, item * units + lane, smaller(pass, items * units - lane));
+    if (!status && norm) status = rs_sum_blocks(c.operation, c.target.sums, c.blocks * units, items, norm + item);
+    if (status) return status;
+  }
+  return RS_OK;
+}
+
+int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
+  const stack_tables *tables = (const stack_tables *)plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  const stack_plane &plane = tables->plane;
+  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  call c = {operation, tables, {}, {}, plan->workspace, tables->forward_blocks, false};
+  c.source.input = volume;
+  c.source.lanes = {0, 0, geometry->rows, geometry->shape[RS_Z] * voxels, voxels};
+  c.source.begin = tables->slices_of_row.begin;
+  c.source.index = tables->slices_of_row.index;
+  c.source.weight = tables->slices_of_row.weight;
+  c.source.lines = 1;
+  c.source.line = voxels;
+  c.target.output = *output;
+  c.target.lanes = {0, 0, geometry->rows, geometry->rows * pixels, pixels};
+  c.target.sums = norm ? (double *)(plan->workspace + tables->packed_floats) : nullptr;
+  return work_off_batch(c, batch, norm);
+}
+
+int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
+  const stack_tables *tables = (const stack_tables *)plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  const stack_plane &plane = tables->plane;
+  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  call c = {operation, tables, {}, {}, plan->workspace, tables->back_blocks, true};
+  c.source.input = projections;
+  c.source.lanes = {0, 0, geometry->shape[RS_Z], geometry->rows * pixels, pixels};
+  c.source.begin = tables->rows_of_slice.begin;
+  c.source.index = tables->rows_of_slice.index;
+  c.source.weight = tables->rows_of_slice.weight;
+  c.source.lines = plane.views;
+  c.source.line = plane.columns;
+  c.source.view = plane.view;
+  c.target.output = *output;
+  c.target.lanes = {0, 0, geometry->shape[RS_Z], geometry->shape[RS_Z] * voxels, voxels};
+  return work_off_batch(c, batch, nullptr);
+}
+
+} // namespace
+
+extern "C" const rs_family rs_stack_cuda;
+const rs_family rs_stack_cuda = {"stack", accepts, prepare, release, forward, back};

@@ -1,0 +1,135 @@
+// stack_blocks.h: how the views and columns of a forward projection are shared out to blocks, so that the rays of each see few voxels.
+#pragma once
+#include "stack_forward.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+constexpr int32_t STACK_MOST_VOXELS = 100; // of a plane that the rays of a block may see
+constexpr int64_t STACK_MOST_SHARED = 230000;
+
+struct stack_block_list {
+  int64_t count, room;
+  stack_block *block;
+  int32_t voxels; // the most that a block sees of a plane
+};
+
+// The planes that the rays of a block touch, and the most voxels that they see of one: 0 where the block touches none. Positions are
+// linear in the plane, so what lies between the outermost rays is widest on the first or the last plane.
+static int32_t stack_measure(const stack_plane &plane, const stack_view *views, stack_block *block) {
+  const bool upright = views[block->view].main == RS_Y;
+  const int32_t main_count = upright ? plane.ny : plane.nx, cross = upright ? plane.nx : plane.ny;
+  double first = main_count, last = -1;
+  for (int v = 0; v < block->views; v++) {
+    const stack_view &view = views[block->view + v];
+    const double a = stack_voxel_of(view, block->column, 0), b = stack_voxel_of(view, block->column + block->pieces * STACK_SIDE - 1, 0);
+    // Planes where the rightmost ray is above -1 and the leftmost below `cross`, and one more to be safe.
+    double from = 0, to = main_count - 1, right = fmax(a, b) + 1, left = fmin(a, b) - cross;
+    if (fabs(view.plane) < 1e-9) {
+      if (right < -1 || left > 1) continue;
+    } else {
+      const double enter = (view.plane > 0 ? -right : -left) / view.plane, leave = (view.plane > 0 ? -left : -right) / view.plane;
+      from = fmax(from, enter - 1);
+      to = fmin(to, leave + 1);
+      if (from > to) continue;
+    }
+    first = fmin(first, floor(from));
+    last = fmax(last, ceil(to));
+  }
+  block->first = (int32_t)first;
+  block->last = (int32_t)fmin(last, main_count - 1) + 1;
+  if (block->first >= block->last) {
+    block->first = block->last = 0;
+    return 0;
+  }
+  double most = 0;
+  for (int end = 0; end < 2; end++) {
+    double low = INFINITY, high = -INFINITY;
+    for (int v = 0; v < block->views; v++)
+      for (int side = 0; side < 2; side++) {
+        const double p = stack_voxel_of(views[block->view + v], block->column + side * (block->pieces * STACK_SIDE - 1),
+                                        end ? block->last - 1 : block->first);
+        low = fmin(low, p), high = fmax(high, p);
+      }
+    most = fmax(most, floor(high) - floor(low) + 2);
+  }
+  return (int32_t)fmin(most, cross + 2 * STACK_OUTSIDE);
+}
+
+// The most voxels that any block of this shape sees, for a group of views.
+static int32_t stack_measure_group(const stack_plane &plane, const stack_view *views, stack_block block) {
+  int32_t most = 0;
+  for (block.column = 0; block.column < plane.columns; block.column += block.pieces * STACK_SIDE) {
+    const int32_t voxels = stack_measure(plane, views, &block);
+    most = voxels > most ? voxels : most;
+  }
+  return most;
+}
+
+// Chooses the shape of the blocks that begin with a view: as many warps in use as possible, then as few voxels as possible. `views` is 0
+// where no shape fits.
+static stack_block stack_choose(const stack_plane &plane, const stack_view *views, int32_t view, int32_t *voxels) {
+  stack_block best = {};
+  int32_t left = 1;
+  while (left < STACK_MOST_VIEWS && view + left < plane.views && views[view + left].main == views[view].main) left++;
+  for (int32_t count = left; count > 0; count = count > 8 ? 8 : count > 4 ? 4 : count - 1)
+    for (int32_t pieces = 1; count * pieces <= STACK_THREADS / 32; pieces *= 2) {
+      if (pieces > 1 && pieces / 2 * STACK_SIDE >= plane.columns) break;
+      stack_block block = {view, count, 0, pieces, 0, 0};
+      if (count * pieces < best.views * best.pieces) continue;
+      const int32_t most = stack_measure_group(plane, views, block);
+      if (most > STACK_MOST_VOXELS || (count * pieces == best.views * best.pieces && most >= *voxels)) continue;
+      best = block;
+      *voxels = most;
+    }
+  return best;
+}
+
+// RS_OK, or RS_EMEMORY. The list has no blocks where a view does not fit.
+static int32_t stack_make_blocks(const stack_plane &plane, const stack_view *views, stack_block_list *list) {
+  *list = {};
+  for (int32_t v = 0; v < plane.views; v++)
+    if (plane.supersampling > 1 || views[v].pitch > 2) return RS_OK;
+  stack_block block;
+  for (int32_t view = 0; view < plane.views; view += block.views) {
+    int32_t voxels = 0;
+    block = stack_choose(plane, views, view, &voxels);
+    if (!block.views) {
+      free(list->block);
+      *list = {};
+      return RS_OK;
+    }
+    list->voxels = voxels > list->voxels ? voxels : list->voxels;
+    for (; block.column < plane.columns; block.column += block.pieces * STACK_SIDE) {
+      if (list->count == list->room) {
+        list->room = 2 * list->room + 64;
+        stack_block *more = (stack_block *)realloc(list->block, (size_t)list->room * sizeof *more);
+        if (!more) {
+          free(list->block);
+          return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
+        }
+        list->block = more;
+      }
+      stack_measure(plane, views, &block);
+      list->block[list->count++] = block;
+    }
+  }
+  return RS_OK;
+}
+
+// Planes of a stage for which shared memory has room.
+static int32_t stack_stage_planes(int vectors, int32_t voxels) {
+  const int64_t bytes = 2 * (voxels * 128 * (int64_t)vectors + (int64_t)sizeof(stack_quads)), planes = STACK_MOST_SHARED / bytes;
+  return planes < STACK_MOST_PLANES ? (int32_t)planes : STACK_MOST_PLANES;
+}
+
+// The most columns of a view that a block of back projection sees, or 0 where a voxel sees more than two.
+static int32_t stack_count_columns(const stack_plane &plane, const stack_view *views) {
+  double most = 0;
+  if (plane.supersampling > 1) return 0;
+  for (int32_t v = 0; v < plane.views; v++) {
+    if (fabs(views[v].column) < 1 - 1e-7) return 0;
+    most = fmax(most, fabs(views[v].along_y) + fabs(views[v].along_x));
+  }
+  return (int32_t)floor((STACK_SIDE - 1) * most) + 3;
+}
