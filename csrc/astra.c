@@ -8,8 +8,10 @@
 // projection falls off with the distance instead of its square.
 //
 // The workspace holds the volume (z, y, x) or the projections (view, row, column) with a border of zeros.
-#include "astra_rays.h"
+#include "astra_lanes.h"
+#include "astra_views.h"
 #include "output_row.h"
+#include "plan.h"
 #include "status.h"
 
 #include <float.h>
@@ -20,20 +22,8 @@
 #define SIDE 8            // most voxels along y and z in a task of back
 #define SAMPLES 2097152.0 // in a task, roughly: some milliseconds
 
-// Where the columns and rows of one view lie, as affine functions of a voxel's (z, y, x, 1), scaled for rs_texture_place. Cone beams
-// divide both by `depth`: the distance from the source, 1 at the detector.
-//
-// A curved detector has no such columns: there `column` and `depth` are a voxel's way from the source along u and towards the source, in
-// radii, and `row` its way along v.
 typedef struct {
-  double column[4], row[4], depth[4];
-  double weight;
-  double source[3]; // from the cylinder's axis, as above: along u, towards the source, along v
-  double turn;      // angle from column to column; 0: flat
-} back_view;
-
-typedef struct {
-  back_view *view;
+  astra_view *view;
   int flat;              // law RS_ASTRA_2D
   int32_t group;         // detector rows in a task of forward
   int64_t groups, tiles; // of a view
@@ -44,93 +34,12 @@ typedef struct {
 static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static double dot(const double *a, const double *b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
-
-static void cross(double *out, const double *a, const double *b) {
-  out[0] = a[1] * b[2] - a[2] * b[1];
-  out[1] = a[2] * b[0] - a[0] * b[2];
-  out[2] = a[0] * b[1] - a[1] * b[0];
-}
-
 static int accepts(const rs_geometry *geometry) {
   (void)geometry;
   return 1;
 }
 
 // ---- tables
-
-// out = scale (normal . (p - from)) as a function of p.
-static void set_affine(double *out, const double *normal, const double *from, double scale) {
-  for (int k = 0; k < 3; k++) out[k] = scale * normal[k];
-  out[3] = -scale * dot(normal, from);
-}
-
-static void make_back_view(const rs_geometry *geometry, const rs_view *view, back_view *out) {
-  const int flat = geometry->law == RS_ASTRA_2D;
-  const double s = geometry->supersampling, voxel = geometry->voxel[RS_X];
-  double u[3], v[3], first[3], origin[3], normal[3], across[3], direction[3], area[3], world_u[3], world_v[3];
-  // Back to whole pixels: `first` is the centre of pixel (0, 0). In 2D everything is in the plane, and v is along z.
-  for (int k = 0; k < 3; k++) {
-    const int out_of_plane = flat && k == RS_Z;
-    u[k] = out_of_plane ? 0 : s * view->u[k];
-    v[k] = flat ? k == RS_Z : s * view->v[k];
-    first[k] = out_of_plane ? 0 : view->corner[k] + 0.5 * (s - 1) * (view->u[k] + (flat ? 0 : view->v[k]));
-    origin[k] = out_of_plane ? 0 : view->origin[k];
-    world_u[k] = u[k] * geometry->voxel[k];
-    world_v[k] = v[k] * geometry->voxel[k];
-    direction[k] = geometry->beam == RS_CONE ? first[k] - origin[k] : origin[k];
-  }
-  out->turn = s * view->turn;
-  if (view->turn != 0) {
-    // Rows of a matrix that takes ways in voxels to ways along u and towards the source, in radii, and along v, in rows.
-    double width = 0, height = 0, radius = 0, start[3], *rows[3] = {out->column, out->depth, out->row};
-    for (int k = 0; k < 3; k++) {
-      const double square = geometry->voxel[k] * geometry->voxel[k];
-      width += square * u[k] * u[k], height += square * v[k] * v[k], radius += square * view->axis[k] * view->axis[k];
-      start[k] = origin[k] - first[k] - 0.5 * (geometry->columns - 1) * u[k] - view->axis[k];
-    }
-    const double scale[3] = {1 / sqrt(width * radius), 1 / radius, RS_TEXTURE_SCALE / height};
-    for (int n = 0; n < 3; n++) {
-      const double *along = n == 0 ? u : n == 1 ? view->axis : v;
-      double normal[3];
-      for (int k = 0; k < 3; k++) normal[k] = geometry->voxel[k] * geometry->voxel[k] * along[k];
-      set_affine(rows[n], normal, origin, scale[n]);
-      out->source[n] = scale[n] * dot(normal, start);
-    }
-    out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(width * height);
-    return;
-  }
-  cross(area, world_u, world_v);
-  out->weight = geometry->voxel[RS_Z] * geometry->voxel[RS_Y] * geometry->voxel[RS_X] / sqrt(dot(area, area));
-  cross(normal, u, v);
-  double height = dot(direction, normal);
-  const double *from = geometry->beam == RS_CONE ? origin : first;
-  cross(across, v, direction);
-  set_affine(out->column, across, from, RS_TEXTURE_SCALE / height);
-  cross(across, direction, u);
-  set_affine(out->row, across, from, RS_TEXTURE_SCALE / height);
-  set_affine(out->depth, normal, from, 1 / height);
-  if (geometry->beam == RS_PARALLEL) out->column[3] += RS_TEXTURE_OFFSET, out->row[3] += RS_TEXTURE_OFFSET;
-  if (flat) // of the voxel across the beam: per column, and per distance between rays where u is oblique to them
-    out->weight = geometry->beam == RS_CONE ? voxel / sqrt(dot(u, u)) : voxel * sqrt(dot(direction, direction)) / fabs(height);
-}
-
-static int32_t check_flat(const rs_geometry *geometry) {
-  const double *voxel = geometry->voxel;
-  if (geometry->shape[RS_Z] != 1 || geometry->rows != 1)
-    return rs_fail(RS_EARGUMENT, "law astra2d: %d slices and %d detector rows: expected one slice and one row", geometry->shape[RS_Z],
-                   geometry->rows);
-  if (fabs(voxel[RS_X] - voxel[RS_Y]) > 1e-5 * voxel[RS_X])
-    return rs_fail(RS_EARGUMENT, "law astra2d: voxels of %g x %g along y and x: expected squares", voxel[RS_Y], voxel[RS_X]);
-  for (int32_t i = 0; i < geometry->views; i++) {
-    const rs_view *view = &geometry->view[i];
-    double s = geometry->supersampling, middle = view->corner[RS_Z] + 0.5 * (s - 1) * view->v[RS_Z];
-    if (view->turn != 0) return rs_fail(RS_EARGUMENT, "law astra2d: view %d has a curved detector: expected a flat one", i);
-    double off = fabs(view->u[RS_Z]) + fabs(view->v[RS_Y]) + fabs(view->v[RS_X]) + fabs(view->origin[RS_Z]) + fabs(middle);
-    if (off > 1e-6) return rs_fail(RS_EARGUMENT, "law astra2d: view %d leaves the plane of the slice, or its v is not along z", i);
-  }
-  return RS_OK;
-}
 
 static void release(rs_plan *plan) {
   astra_tables *tables = plan->tables;
@@ -142,17 +51,10 @@ static void release(rs_plan *plan) {
 static int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   const int32_t *shape = geometry->shape;
-  const int flat = geometry->law == RS_ASTRA_2D;
-  if (flat && check_flat(geometry)) return RS_EARGUMENT;
-  int64_t image = (int64_t)(geometry->rows + RS_TEXTURE_BORDER) * (geometry->columns + RS_TEXTURE_BORDER);
-  int64_t slice = (int64_t)(shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER),
-          volume = (shape[RS_Z] + RS_TEXTURE_BORDER) * slice;
-  if (image > INT32_MAX)
-    return rs_fail(RS_EARGUMENT, "a detector of %d x %d pixels: law astra takes at most %d", geometry->rows, geometry->columns, INT32_MAX);
-  if (volume > INT32_MAX)
-    return rs_fail(RS_EARGUMENT, "a volume of %d x %d x %d voxels: law astra takes at most %d", shape[0], shape[1], shape[2], INT32_MAX);
+  if (astra_check(geometry)) return RS_EARGUMENT;
+  const int64_t image = astra_image_floats(geometry), volume = astra_volume_floats(geometry);
   astra_tables *tables = calloc(1, sizeof *tables);
-  back_view *view = malloc((size_t)geometry->views * sizeof *view);
+  astra_view *view = malloc((size_t)geometry->views * sizeof *view);
   if (!tables || !view) {
     free(tables);
     free(view);
@@ -160,8 +62,8 @@ static int32_t prepare(rs_plan *plan) {
   }
   plan->tables = tables;
   tables->view = view;
-  tables->flat = flat;
-  for (int32_t i = 0; i < geometry->views; i++) make_back_view(geometry, &geometry->view[i], &view[i]);
+  tables->flat = geometry->law == RS_ASTRA_2D;
+  for (int32_t i = 0; i < geometry->views; i++) astra_make_view(geometry, &geometry->view[i], &view[i]);
   int32_t longest = shape[RS_X] > shape[RS_Y] ? shape[RS_X] : shape[RS_Y];
   if (longest < shape[RS_Z]) longest = shape[RS_Z];
   double s = geometry->supersampling, n = geometry->voxel_supersampling;
@@ -275,7 +177,7 @@ static void pack_view(void *context, int64_t view, int worker) {
 }
 
 // sum[k] += 256 times what view adds to the voxels at (z, y, x + k). `power`: of the depth by which the weight is divided.
-ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last, const back_view *view, double z, double y, double x,
+ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last, const astra_view *view, double z, double y, double x,
                           int cone, int power, float *sum) {
   const double *c = view->column, *r = view->row, *d = view->depth;
   const double column = c[0] * z + c[1] * y + c[3], row = r[0] * z + r[1] * y + r[3], depth = d[0] * z + d[1] * y + d[3];
@@ -295,13 +197,13 @@ ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last,
   }
   for (int k = 0; k < ASTRA_LANES; k++)
     sum[k] +=
-        share[k] * rs_texture_sample(image, rs_texture_place(p[k], last[0]), rs_texture_place(q[k], last[1]), 1, pitch, rs_texture_xz);
+        share[k] * rs_texture_sample(image, rs_texture_place(p[k], last[0]), rs_texture_place(q[k], last[1]), 1, pitch, RS_TEXTURE_XZ);
 }
 
 // The same for a curved detector: the ray through a voxel's centre is followed to where it leaves the cylinder, and the weight is the
 // square of how much further that is. A voxel whose ray misses the cylinder gets nothing; ASTRA then forgets to go on to the next one of
 // its column, which gets the value of another place.
-static void collect_curved(const float *image, int32_t pitch, const double *last, const back_view *view, int32_t columns, double z,
+static void collect_curved(const float *image, int32_t pitch, const double *last, const astra_view *view, int32_t columns, double z,
                            double y, double x, float *sum) {
   const double *c = view->column, *r = view->row, *d = view->depth, *s = view->source, middle = 0.5 * (columns - 1);
   for (int k = 0; k < ASTRA_LANES; k++) {
@@ -313,7 +215,7 @@ static void collect_curved(const float *image, int32_t pitch, const double *last
     const double column = RS_TEXTURE_SCALE * (middle + angle / view->turn), row = s[2] + way * p[2];
     sum[k] +=
         (float)(view->weight * way * way) * rs_texture_sample(image, rs_texture_place(column + RS_TEXTURE_OFFSET, last[0]),
-                                                              rs_texture_place(row + RS_TEXTURE_OFFSET, last[1]), 1, pitch, rs_texture_xz);
+                                                              rs_texture_place(row + RS_TEXTURE_OFFSET, last[1]), 1, pitch, RS_TEXTURE_XZ);
   }
 }
 
@@ -335,7 +237,7 @@ static void back_task(void *context, int64_t task, int worker) {
   memset(sum, 0, sizeof sum);
   for (int32_t view = 0; view < geometry->views; view++) {
     const float *image = work->packed + (int64_t)view * (geometry->rows + RS_TEXTURE_BORDER) * pitch;
-    const back_view *at = &tables->view[view];
+    const astra_view *at = &tables->view[view];
     for (int z = 0; z < slices; z++)
       for (int y = 0; y < rows; y++)
         for (int x = 0; x < columns; x += ASTRA_LANES)

@@ -6,15 +6,11 @@
 // product settles them, except that a three-dimensional texture splits the weight between its layers first, and a half is then
 // rounded up or down after the part that each axis plays.
 #pragma once
-#include <stdint.h>
+#include "elementwise.h"
 
-// How the product a b / 256 is rounded: for the neighbour that is further along both axes and those further along the second only,
-// and for the two others. 128 rounds halves up, 127 down.
-typedef struct {
-  int32_t far, near;
-} rs_texture_roles;
-
-static const rs_texture_roles rs_texture_xy = {128, 128}, rs_texture_xz = {128, 127}, rs_texture_yz = {127, 128};
+// Which axes the two coordinates are. The product a b / 256 is rounded for the neighbour that is further along both axes and those
+// further along the second only ("far"), and for the two others ("near"): halves up, but down for far of y, z and near of x, z.
+typedef enum { RS_TEXTURE_XY, RS_TEXTURE_XZ, RS_TEXTURE_YZ } rs_texture_roles;
 
 // Textures have a border of zeros: one texel before the first and two behind the last along each axis.
 #define RS_TEXTURE_BORDER 3
@@ -24,24 +20,24 @@ static const rs_texture_roles rs_texture_xy = {128, 128}, rs_texture_xz = {128, 
 #define RS_TEXTURE_SCALE 256.0
 #define RS_TEXTURE_OFFSET 256.5
 
-static inline int32_t rs_texture_place(double p, double last) {
+RS_INLINE int32_t rs_texture_place(double p, double last) {
   double above = p > 0 ? p : 0;
   return (int32_t)(above < last ? above : last);
 }
 
-static inline int32_t rs_texture_place32(float p, float last) {
+RS_INLINE int32_t rs_texture_place32(float p, float last) {
   float above = p > 0 ? p : 0;
   return (int32_t)(above < last ? above : last);
 }
 
 // The last place on an axis of `count` texels; exact in float32, too.
-static inline double rs_texture_last(int32_t count) { return 256.0 * (count + 1); }
+RS_INLINE double rs_texture_last(int32_t count) { return 256.0 * (count + 1); }
 
 // 256 times the value at a place, in a texture (or a layer of it) with its border; steps in floats from texel to texel.
-static inline float rs_texture_sample(const float *texels, int32_t first, int32_t second, int32_t first_step, int32_t second_step,
-                                      rs_texture_roles roles) {
+RS_INLINE float rs_texture_sample(const float *texels, int32_t first, int32_t second, int32_t first_step, int32_t second_step,
+                                  rs_texture_roles roles) {
   const int32_t a = first & 255, b = second & 255, index = (first >> 8) * first_step + (second >> 8) * second_step;
-  const int32_t far = (a * b + roles.far) >> 8, near = (a * b + roles.near) >> 8;
+  const int32_t far = (a * b + 128 - (roles == RS_TEXTURE_YZ)) >> 8, near = (a * b + 128 - (roles == RS_TEXTURE_XZ)) >> 8;
   const float low = (float)(256 - a - b + near) * texels[index] + (float)(a - near) * texels[index + first_step];
   return low + ((float)(b - far) * texels[index + second_step] + (float)far * texels[index + first_step + second_step]);
 }

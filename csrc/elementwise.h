@@ -1,14 +1,9 @@
 // elementwise.h: the arithmetic of one element, shared by the CPU loops and the CUDA kernels.
 #pragma once
+#include "inline.h"
 #include "raysum.h"
 
 #include <math.h>
-
-#ifdef __CUDACC__
-#define RS_INLINE __host__ __device__ static inline
-#else
-#define RS_INLINE static inline
-#endif
 
 // The arguments of a call, checked.
 typedef struct {

@@ -7,6 +7,8 @@
 //
 // Columns and rows are those of the supersampled ("fine") detector: S sub-columns a column, S sub-rows a row, averaged at the end.
 #pragma once
+#include "inline.h"
+
 #include <math.h>
 #include <stdint.h>
 
@@ -40,20 +42,24 @@ typedef struct {
 int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t count);
 void rs_geometry_release(rs_geometry *geometry);
 
+// A column `turn` apart from its neighbours is at the middle column + *along u + *rise axis; `column` counts from the middle, too.
+RS_INLINE void rs_bend_column(double turn, double column, double *along, double *rise) {
+  const double half = sin(0.5 * turn * column);
+  *along = turn == 0 ? column : sin(turn * column) / turn;
+  *rise = 2 * half * half; // 1 - cos
+}
+
 // A fine column is at corner + row v + *along u + *rise axis. `columns`: of the fine detector.
 static inline void rs_bend(const rs_view *view, int32_t columns, double column, double *along, double *rise) {
-  *along = column;
-  *rise = 0;
-  if (view->turn == 0) return;
-  const double middle = 0.5 * (columns - 1), half = sin(0.5 * view->turn * (column - middle));
-  *along = middle + sin(view->turn * (column - middle)) / view->turn;
-  *rise = 2 * half * half; // 1 - cos
+  const double middle = 0.5 * (columns - 1);
+  rs_bend_column(view->turn, column - middle, along, rise);
+  *along += middle;
 }
 
 // The angle at which the line from the source through a point meets a curved detector where it leaves the cylinder, or NaN. `p` is the
 // way from the source to the point, `s` from the axis to the source, both (along u, towards the source) in units of the radius. *way: how
 // many times as far as the point that is.
-static inline double rs_bend_angle(const double *p, const double *s, double *way) {
+RS_INLINE double rs_bend_angle(const double *p, const double *s, double *way) {
   const double square = p[0] * p[0] + p[1] * p[1], middle = s[0] * p[0] + s[1] * p[1];
   const double root = sqrt(middle * middle - square * (s[0] * s[0] + s[1] * s[1] - 1));
   *way = (-middle + (p[1] < 0 ? root : -root)) / square; // the detector is below the source

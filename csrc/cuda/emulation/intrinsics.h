@@ -45,6 +45,11 @@ template <class T> static inline T rs_rounded(T value) {
   return value;
 }
 static inline float __fadd_rn(float a, float b) { return rs_rounded(a + b); }
+static inline float __fadd_rd(float a, float b) { // what float64 leaves out of the sum (Knuth) settles ties with it
+  const double sum = (double)a + b, other = sum - a, rest = (a - (sum - other)) + (b - other);
+  const float nearest = (float)sum;
+  return nearest > sum || (nearest == sum && rest < 0) ? nextafterf(nearest, -INFINITY) : nearest;
+}
 static inline float __fsub_rn(float a, float b) { return rs_rounded(a - b); }
 static inline float __fmul_rn(float a, float b) { return rs_rounded(a * b); }
 static inline float __fdiv_rn(float a, float b) { return rs_rounded(a / b); }

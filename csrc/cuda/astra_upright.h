@@ -1,0 +1,184 @@
+// astra_upright.h: the kernels of ASTRA's laws for detectors whose columns stand along z, as in circular scans: all rows of a column,
+// and all voxels above one another, share their path in the plane.
+//
+// The second coordinate of a sample, along z or the detector's rows, is then the only one that every sample needs anew. Its place is
+// found by one float32 addition that rounds down: 2^22 + x has halves as its last bits, so that bit 1 of the sum counts 256ths.
+#pragma once
+#include "astra_tables.h"
+
+#define ASTRA_HALVES 4194304.0f // 2^22
+#define ASTRA_HALVES_BITS 0x4a800000u
+#define ASTRA_MOST 16000 // voxels or pixels along an axis, so that places stay below 2^22
+
+// What one fraction `a` contributes to the weights of all samples that share it. Weights here are true ones, multiples of 1/256; a
+// product is rounded to such by adding 1.5 2^15, and its halves are pushed up or down before.
+#define ASTRA_ROUND 49152.0f
+struct astra_shared {
+  float far, near, above;
+  __device__ astra_shared(uint32_t fraction, bool yz) {
+    const float a = (float)fraction * (1 / 256.0f), up = a + a * (1 / 65536.0f), down = a - a * (1 / 65536.0f);
+    far = yz ? down : up;
+    near = yz ? up : down;
+    above = a + ASTRA_ROUND;
+  }
+};
+
+// 1 + the fraction of a place whose 256ths start at bit `bit`.
+template <int bit> __device__ inline float astra_fraction(uint32_t place) {
+  return __uint_as_float(((place << (15 - bit)) & 0x7f8000u) | 0x3f800000u);
+}
+
+constexpr int ASTRA_UPRIGHT_VIEWS = 2, ASTRA_UPRIGHT_COLUMNS = 8, ASTRA_UPRIGHT_THREADS = 32 * ASTRA_UPRIGHT_VIEWS * ASTRA_UPRIGHT_COLUMNS;
+
+struct astra_upright_work {
+  rs_output output;
+  size_t item;
+  const astra_aimed *views;
+  double *squares;
+  const float *packed; // (y, x, z) with a border of zeros
+  int64_t step[3];     // in floats along z, y, x
+  float count[3];      // voxels along z, y, x
+  int32_t view_count, rows, columns, supersampling, cone;
+};
+
+// A warp is a column of a view, its lanes are rows; `count` rows a lane, 32 apart.
+template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) astra_upright_forward(astra_upright_work work) {
+  const int32_t groups = (work.view_count + ASTRA_UPRIGHT_VIEWS - 1) / ASTRA_UPRIGHT_VIEWS,
+                tiles = (work.columns + ASTRA_UPRIGHT_COLUMNS - 1) / ASTRA_UPRIGHT_COLUMNS, warp = threadIdx.x / 32;
+  const int32_t view = blockIdx.x % groups * ASTRA_UPRIGHT_VIEWS + warp / ASTRA_UPRIGHT_COLUMNS,
+                column = blockIdx.x / groups % tiles * ASTRA_UPRIGHT_COLUMNS + warp % ASTRA_UPRIGHT_COLUMNS,
+                row = blockIdx.x / groups / tiles * (32 * count) + threadIdx.x % 32;
+  double square = 0;
+  if (view < work.view_count && column < work.columns) {
+    const astra_aimed &aimed = work.views[view];
+    const int main = aimed.main, across = main == RS_X ? RS_Y : RS_X;
+    const float counts[3] = {work.count[main], work.count[across], work.count[RS_Z]};
+    const int64_t plane_step = work.step[main], first_step = work.step[across];
+    const uint32_t last_a = 512 * ((uint32_t)counts[1] + 1), last_b = 512 * ((uint32_t)counts[2] + 1);
+    const int s = work.supersampling, planes = aimed.frame[0].slab;
+    float total[count] = {};
+    for (int sub = 0; sub < s * s; sub++) {
+      float start[count], slope[count], length[count], sum[count] = {}, first = counts[0], last = -1, start_a = 0, slope_a = 0;
+#pragma unroll
+      for (int k = 0; k < count; k++) {
+        const astra_ray ray =
+            astra_aim(&aimed.frame[0], work.cone, astra_sub_pixel(row + 32 * k, sub / s, s), astra_sub_pixel(column, sub % s, s));
+        float low, high;
+        astra_clip(&ray, counts, &low, &high);
+        const bool inside = row + 32 * k < work.rows && low <= high;
+        first = inside ? fminf(first, low) : first;
+        last = inside ? fmaxf(last, high) : last;
+        start[k] = 256 * ray.start[1];
+        slope[k] = 256 * ray.slope[1];
+        length[k] = ray.length;
+        start_a = ray.start[0];
+        slope_a = ray.slope[0];
+      }
+#pragma unroll
+      for (int k = 16; k > 0; k /= 2) {
+        first = fminf(first, __shfl_xor_sync(0xffffffffu, first, k));
+        last = fmaxf(last, __shfl_xor_sync(0xffffffffu, last, k));
+      }
+      const int32_t end = last < first ? 0 : (int32_t)fminf(last + 2, counts[0]);
+      for (int32_t slab = (int32_t)first / planes * planes; slab < end; slab += planes) {
+        float a = 256 * astra_enter(start_a, slope_a, (float)slab, counts[0], counts[1]), b[count];
+        const float height = (float)slab - 0.5f * counts[0] + 0.5f;
+#pragma unroll
+        for (int k = 0; k < count; k++) b[k] = fmaf(slope[k], height, start[k]) + 128 * counts[2]; // astra_enter, but for - 0.5 + 0.5
+        const float *plane = work.packed + (slab + 1) * plane_step;
+        const int32_t stop = min(slab + planes, end);
+        for (int32_t at = slab; at < stop; at++, plane += plane_step) {
+          const uint32_t place = min(__float_as_uint(__fadd_rd(a + 128.5f, ASTRA_HALVES)) - ASTRA_HALVES_BITS, last_a);
+          const astra_shared shared(place >> 1 & 255, main == RS_X);
+          const float *near = plane + (place >> 9) * first_step, *far = near + first_step;
+#pragma unroll
+          for (int k = 0; k < count; k++) {
+            const uint32_t z = min(__float_as_uint(__fadd_rd(b[k], ASTRA_HALVES + 128.5f)) - ASTRA_HALVES_BITS, last_b), index = z >> 9;
+            const float f = astra_fraction<1>(z), fraction = f - 1;
+            const float both = fmaf(shared.far, fraction, ASTRA_ROUND) - ASTRA_ROUND,
+                        one = shared.above - fmaf(shared.near, fraction, ASTRA_ROUND);
+            sum[k] = fmaf((2 - f) - one, near[index], sum[k]);
+            sum[k] = fmaf(one, far[index], sum[k]);
+            sum[k] = fmaf(fraction - both, near[index + 1], sum[k]);
+            sum[k] = fmaf(both, far[index + 1], sum[k]);
+            b[k] += slope[k];
+          }
+          a += 256 * slope_a;
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < count; k++) total[k] += sum[k] * (length[k] / (float)(s * s));
+    }
+#pragma unroll
+    for (int k = 0; k < count; k++)
+      if (row + 32 * k < work.rows)
+        square += rs_finish(work.output, work.item, ((size_t)(row + 32 * k) * work.view_count + view) * work.columns + column, total[k]);
+  }
+  if (!work.squares) return;
+  square = rs_block_sum(square);
+  if (threadIdx.x == 0) work.squares[blockIdx.x] = square;
+}
+
+struct astra_quads_work {
+  rs_output output;
+  size_t item;
+  const astra_view *views;
+  const float4 *packed; // astra_pack_quads of these views
+  const float *before;  // what earlier views added up to, one item, or null
+  int32_t view_count, rows, columns, depth, height, width, sub_slices, sub_rows;
+};
+
+// A thread is `count` voxels above one another; lanes are neighbours along x. `power`: of the depth by which the weight is divided.
+template <int count, int power> __global__ void __launch_bounds__(256) astra_upright_back(astra_quads_work work) {
+  const uint32_t tiles = (work.width + 31) / 32, strips = (work.height + 7) / 8;
+  const int32_t x = blockIdx.x % tiles * 32 + threadIdx.x, y = blockIdx.x / tiles % strips * 8 + threadIdx.y,
+                z = blockIdx.x / tiles / strips * count;
+  if (x >= work.width || y >= work.height) return;
+  const int32_t n = work.sub_rows, subs = work.sub_slices * n * n;
+  const uint32_t last_a = 256 * ((uint32_t)work.columns + 1), last_b = 256 * ((uint32_t)work.rows + 1);
+  const int64_t image = (int64_t)(work.rows + 2) * (work.columns + 2);
+  float sum[count] = {};
+  for (int32_t i = 0; i < work.view_count; i++) {
+    const astra_view &view = work.views[i];
+    for (int sub = 0; sub < subs; sub++) {
+      const double dz = (sub / n / n + 0.5) / work.sub_slices - 0.5, dy = (sub / n % n + 0.5) / n - 0.5, dx = (sub % n + 0.5) / n - 0.5;
+      const double at_y = y + dy, at_x = x + dx;
+      double p = view.column[1] * at_y + view.column[3] + view.column[2] * at_x, step = view.row[0],
+             q = step * (z + dz) + view.row[1] * at_y + view.row[3] + view.row[2] * at_x;
+      float share = (float)view.weight;
+      if (power) {
+        const double depth = view.depth[1] * at_y + view.depth[3] + view.depth[2] * at_x;
+        double near = __fdividef(1, (float)depth);
+        near = near + near * (1 - depth * near);
+        p = p * near + RS_TEXTURE_OFFSET;
+        q = q * near + RS_TEXTURE_OFFSET;
+        step *= near;
+        share *= (float)(near * near);
+        if (!(share < FLT_MAX)) share = 0, q = -1, step = 0, p = -1; // in the plane of the source
+      }
+      // Far off the detector: kept away from it, where no step comes back.
+      q = fmin(fmax(q, -1073741824.0), 1073741824.0);
+      step = fmin(fmax(step, -33554432.0), 33554432.0);
+      const uint32_t a = min((uint32_t)max(__double2int_rd(p), 0), last_a);
+      const astra_shared shared(a & 255, false);
+      const float4 *texel = work.packed + i * image + (a >> 8);
+      const int64_t by = __double2ll_rn(step * 4294967296.0);
+      int64_t at = __double2ll_rn(q * 4294967296.0);
+#pragma unroll
+      for (int k = 0; k < count; k++, at += by) {
+        const uint32_t b = min((uint32_t)(at >> 32), last_b);
+        const float4 t = texel[(size_t)(b >> 8) * (uint32_t)(work.columns + 2)];
+        const float fraction = astra_fraction<0>(b) - 1, both = fmaf(shared.far, fraction, ASTRA_ROUND) - ASTRA_ROUND,
+                    one = shared.above - fmaf(shared.near, fraction, ASTRA_ROUND);
+        sum[k] = fmaf(share, fmaf(both, t.w, fmaf(fraction, t.z, fmaf(one, t.y, t.x))), sum[k]);
+      }
+    }
+  }
+  const float share = 1 / (float)subs;
+#pragma unroll
+  for (int k = 0; k < count; k++)
+    if (z + k < work.depth) {
+      const size_t index = ((size_t)(z + k) * work.height + y) * work.width + x;
+      rs_finish(work.output, work.item, index, share * sum[k] + (work.before ? work.before[index] : 0));
+    }
+}
