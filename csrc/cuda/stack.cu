@@ -21,9 +21,10 @@ struct stack_tables {
     int32_t *index;
     float *weight;
   } slices_of_row, rows_of_slice;
-  stack_block *blocks; // of forward projection, or null: the plain kernel
-  int32_t voxels;      // of a plane that a block sees
-  int32_t columns;     // of a view that a block of back projection sees, or 0: the plain kernel
+  stack_block *blocks;       // of forward projection, or null: the plain kernel
+  int32_t columns;           // of a view that a block of back projection sees, or 0: the plain kernel
+  int32_t upright, sideways; // does forward projection need the volume with rows along x, along y?
+  size_t shared[3];          // bytes that forward projection needs with vectors of 1, 2 and 4 lanes
   int64_t pointers[8];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
@@ -75,9 +76,16 @@ int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *v
   int32_t status = stack_make_blocks(plane, view, &list);
   if (status) return status;
   tables->forward_blocks = plane.views * parts(plane.columns, STACK_SIDE);
+  tables->upright = !list.count;
   if (list.count) {
     tables->forward_blocks = list.count;
-    tables->voxels = list.voxels;
+    for (int64_t k = 0; k < list.count; k++) {
+      const stack_block &block = list.block[k];
+      (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
+      const size_t shared[3] = {stack_forward_bytes<1>(block.planes, block.voxels), stack_forward_bytes<2>(block.planes, block.voxels),
+                                stack_forward_bytes<4>(block.planes, block.voxels)};
+      for (int n = 0; n < 3; n++) tables->shared[n] = shared[n] > tables->shared[n] ? shared[n] : tables->shared[n];
+    }
     status =
         rs_cuda_table(plan->device, list.block, list.count * (int64_t)sizeof *list.block, (void **)&tables->blocks, tables->pointers + 7);
   }
@@ -107,6 +115,20 @@ int32_t make_views(const rs_plan *plan, stack_tables *tables) {
   return status;
 }
 
+// Places of the packed arrays of a chunk.
+struct stack_layout {
+  int64_t along, across;
+  int32_t margin;
+};
+
+stack_layout layout_of(const stack_tables *tables, bool back) {
+  const stack_plane &plane = tables->plane;
+  if (back) return {plane.views * (plane.columns + 2 * (int64_t)tables->columns), 0, tables->columns};
+  const int32_t margin = tables->blocks ? STACK_OUTSIDE : 0;
+  return {tables->upright * plane.ny * (plane.nx + 2 * (int64_t)margin), tables->sideways * plane.nx * (plane.ny + 2 * (int64_t)margin),
+          margin};
+}
+
 int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   stack_tables *tables = (stack_tables *)calloc(1, sizeof *tables);
@@ -120,9 +142,10 @@ int32_t prepare(rs_plan *plan) {
     release(plan);
     return status;
   }
-  int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  stack_layout volume = layout_of(tables, false), projections = layout_of(tables, true);
   int64_t rows = geometry->rows, slices = geometry->shape[RS_Z], units = rows > slices ? rows : slices;
-  int64_t places = voxels > pixels ? voxels : pixels, chunks = PASS_BYTES / 4 / (places * 128);
+  int64_t forward_places = volume.along + volume.across;
+  int64_t places = forward_places > projections.along ? forward_places : projections.along, chunks = PASS_BYTES / 4 / (places * 128);
   tables->pass = smaller(padded(units), (chunks > 1 ? chunks : 1) * 128);
   tables->packed_floats = places * tables->pass;
   int64_t sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
@@ -136,7 +159,8 @@ struct call {
   const stack_tables *tables;
   stack_source source;
   stack_target target;
-  float *packed;
+  stack_layout layout;
+  stack_packed packed;
   int64_t blocks;
   bool back;
 };
@@ -145,22 +169,21 @@ template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
   c.source.lanes.first = c.target.lanes.first = first;
   c.source.lanes.count = c.target.lanes.count = count;
   const unsigned chunks = (unsigned)parts(count, 32 * VEC);
-  const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
+  const stack_plane &plane = c.tables->plane;
   cudaStream_t stream = rs_cuda_stream(c.operation);
   dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks);
   int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, c.source, c.packed);
   if (status) return status;
-  const stack_plane &plane = c.tables->plane;
-  if (c.back && c.tables->columns)
-    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(c.tables->columns), stream, plane, c.packed, c.target,
-                     c.tables->columns);
-  if (c.back) return RS_LAUNCH((stack_back_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
-  if (c.tables->blocks) {
-    const int32_t voxels = c.tables->voxels, planes = stack_stage_planes(VEC, voxels);
-    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, stack_forward_bytes<VEC>(planes, voxels), stream, plane,
-                     (const stack_block *)c.tables->blocks, c.packed, c.target, planes, voxels);
-  }
-  return RS_LAUNCH((stack_forward_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
+  const int32_t columns = c.tables->columns, stage = stack_stage(columns);
+  if (c.back && columns)
+    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
+                     (const float *)c.packed.along, c.target, stage, columns);
+  if (!c.back && c.tables->blocks)
+    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, c.tables->shared[VEC / 2], stream, plane,
+                     (const stack_block *)c.tables->blocks, (const float *)c.packed.along, (const float *)c.packed.across, c.target);
+  const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
+  return RS_LAUNCH(c.back ? stack_back_plain<VEC> : stack_forward_plain<VEC>, grid, STACK_THREADS, shared, stream, plane,
+                   (const float *)c.packed.along, c.target);
 }
 
 // A pass: whole chunks of 128 lanes, then a narrower one for what is left.
@@ -170,7 +193,8 @@ int32_t work_off_pass(call c, int64_t first, int64_t count) {
   int32_t status = RS_OK;
   if (whole) status = work_off<4>(c, first, whole);
   if (status || !rest) return status;
-  c.packed += whole * c.source.line * c.source.lines;
+  if (c.packed.along) c.packed.along += whole * c.layout.along;
+  if (c.packed.across) c.packed.across += whole * c.layout.across;
   return rest > 32 ? work_off<2>(c, first + whole, rest) : work_off<1>(c, first + whole, rest);
 }
 
@@ -196,14 +220,17 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, tables, {}, {}, plan->workspace, tables->forward_blocks, false};
+  call c = {operation, tables, {}, {}, layout_of(tables, false), {}, tables->forward_blocks, false};
+  if (tables->upright) c.packed.along = plan->workspace;
+  if (tables->sideways) c.packed.across = plan->workspace + c.layout.along * tables->pass;
+  c.packed.margin = c.layout.margin;
   c.source.input = volume;
   c.source.lanes = {0, 0, geometry->rows, geometry->shape[RS_Z] * voxels, voxels};
   c.source.begin = tables->slices_of_row.begin;
   c.source.index = tables->slices_of_row.index;
   c.source.weight = tables->slices_of_row.weight;
-  c.source.lines = 1;
-  c.source.line = voxels;
+  c.source.lines = plane.ny;
+  c.source.line = plane.nx;
   c.target.output = *output;
   c.target.lanes = {0, 0, geometry->rows, geometry->rows * pixels, pixels};
   c.target.sums = norm ? (double *)(plan->workspace + tables->packed_floats) : nullptr;
@@ -215,7 +242,8 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, tables, {}, {}, plan->workspace, tables->back_blocks, true};
+  call c = {operation, tables, {}, {}, layout_of(tables, true), {}, tables->back_blocks, true};
+  c.packed = {plan->workspace, nullptr, c.layout.margin};
   c.source.input = projections;
   c.source.lanes = {0, 0, geometry->shape[RS_Z], geometry->rows * pixels, pixels};
   c.source.begin = tables->rows_of_slice.begin;
