@@ -34,11 +34,10 @@ struct stack_tables {
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
-// A chunk has 32, 64 or 128 lanes: the least that holds what is left.
-int vector_of(int64_t lanes) { return lanes > 64 ? 4 : lanes > 32 ? 2 : 1; }
+// Room for that many lanes: chunks have 32, 64 or 128.
 int64_t padded(int64_t lanes) {
-  int64_t rest = lanes % 128;
-  return lanes - rest + (rest ? 32 * vector_of(rest) : 0);
+  const int64_t rest = lanes % 128;
+  return lanes - rest + (rest > 64 ? 128 : rest > 32 ? 64 : rest ? 32 : 0);
 }
 
 int accepts(const rs_geometry *geometry) { return rs_stack_along_slices(geometry); }
@@ -156,6 +155,7 @@ int32_t prepare(rs_plan *plan) {
 // One call on its way.
 struct call {
   const rs_operation *operation;
+  int32_t device;
   const stack_tables *tables;
   stack_source source;
   stack_target target;
@@ -186,16 +186,31 @@ template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
                    (const float *)c.packed.along, c.target);
 }
 
-// A pass: whole chunks of 128 lanes, then a narrower one for what is left.
+// A pass: whole chunks of one width, then narrower ones for what is left.
 int32_t work_off_pass(call c, int64_t first, int64_t count) {
-  int64_t whole = count / 128 * 128, rest = count - whole;
-  if (rest > 64) whole = count, rest = 0;
-  int32_t status = RS_OK;
-  if (whole) status = work_off<4>(c, first, whole);
-  if (status || !rest) return status;
-  if (c.packed.along) c.packed.along += whole * c.layout.along;
-  if (c.packed.across) c.packed.across += whole * c.layout.across;
-  return rest > 32 ? work_off<2>(c, first + whole, rest) : work_off<1>(c, first + whole, rest);
+  // How long a block with vectors of 4, 2 and 1 lanes takes, and how many rounds of blocks there are: wide vectors share more work, but
+  // small problems then leave multiprocessors idle.
+  const double cost[3] = {1, .58, .38};
+  double least = INFINITY;
+  int64_t width = 128;
+  for (int k = 0; k < 3; k++) {
+    const double rounds = cost[k] * (double)parts(c.blocks * parts(count, 128 >> k), rs_cuda_multiprocessors(c.device));
+    if (rounds < least) least = rounds, width = 128 >> k;
+  }
+  for (; count > 0 && width >= 32; width /= 2) {
+    const int64_t whole = width == 32 || count % width > width / 2 ? parts(count, width) * width : count / width * width;
+    if (!whole) continue;
+    const int64_t lanes = smaller(whole, count);
+    int32_t status = width == 128  ? work_off<4>(c, first, lanes)
+                     : width == 64 ? work_off<2>(c, first, lanes)
+                                   : work_off<1>(c, first, lanes);
+    if (status) return status;
+    first += lanes;
+    count -= lanes;
+    if (c.packed.along) c.packed.along += whole * c.layout.along;
+    if (c.packed.across) c.packed.across += whole * c.layout.across;
+  }
+  return RS_OK;
 }
 
 // As many whole items a pass as fit, or several passes an item.
@@ -220,7 +235,7 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, tables, {}, {}, layout_of(tables, false), {}, tables->forward_blocks, false};
+  call c = {operation, plan->device, tables, {}, {}, layout_of(tables, false), {}, tables->forward_blocks, false};
   if (tables->upright) c.packed.along = plan->workspace;
   if (tables->sideways) c.packed.across = plan->workspace + c.layout.along * tables->pass;
   c.packed.margin = c.layout.margin;
@@ -242,7 +257,7 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, tables, {}, {}, layout_of(tables, true), {}, tables->back_blocks, true};
+  call c = {operation, plan->device, tables, {}, {}, layout_of(tables, true), {}, tables->back_blocks, true};
   c.packed = {plan->workspace, nullptr, c.layout.margin};
   c.source.input = projections;
   c.source.lanes = {0, 0, geometry->shape[RS_Z], geometry->rows * pixels, pixels};

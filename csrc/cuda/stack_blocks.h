@@ -97,6 +97,14 @@ static inline stack_block stack_choose(const stack_plane &plane, const stack_vie
   return best;
 }
 
+// Long blocks begin first, so that the last ones to end are short.
+static inline int stack_compare_blocks(const void *a, const void *b) {
+  const stack_block *p = (const stack_block *)a, *q = (const stack_block *)b;
+  if (p->last - p->first != q->last - q->first) return p->last - p->first > q->last - q->first ? -1 : 1;
+  if (p->view != q->view) return p->view < q->view ? -1 : 1;
+  return p->column < q->column ? -1 : 1;
+}
+
 // RS_OK, or RS_EMEMORY. The list has no blocks where a view does not fit.
 static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_view *views, stack_block_list *list) {
   *list = {};
@@ -126,6 +134,7 @@ static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_vi
       list->block[list->count++] = block;
     }
   }
+  qsort(list->block, (size_t)list->count, sizeof *list->block, stack_compare_blocks);
   return RS_OK;
 }
 
