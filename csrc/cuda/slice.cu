@@ -63,7 +63,7 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
       for (count = 1; count < tables->views && first + count < plane.views && view[first + count].main == view[first].main;) count++;
       for (int32_t column = 0; column < plane.columns; column += tables->pieces * STACK_SIDE) {
         stack_block &next = block[tables->block_count++];
-        next = {first, count, column, tables->pieces, 0, 0};
+        next = {first, count, column, tables->pieces, 0, 0, 0, 0};
         const int32_t voxels = stack_measure(plane, view, &next);
         most = voxels > most ? voxels : most;
       }
@@ -148,8 +148,8 @@ template <int CHANNELS> int32_t project(const call &c, const slice_lanes &lanes)
 
 template <int CHANNELS, int ROWS> int32_t back_project_rows(const call &c, const slice_lanes &lanes, int64_t tiles) {
   const slice_plane &plane = c.tables->plane;
-  // Two blocks with two groups each fill a multiprocessor, as one does with four.
-  const int groups = tiles >= 2 * rs_cuda_multiprocessors(c.tables->stack.device) ? 2 : 4;
+  // Several blocks with two groups each fill a multiprocessor, as one does with four.
+  const int most = slice_groups(CHANNELS, ROWS), groups = tiles >= rs_cuda_multiprocessors(c.tables->stack.device) * 3 / 2 ? 2 : most;
   const int32_t columns = (int32_t)floor(c.tables->along * (8 * ROWS > SLICE_WIDTH ? 8 * ROWS : SLICE_WIDTH)) + 4;
   dim3 grid((unsigned)(parts(plane.ny, 8 * ROWS) * parts(plane.nx, SLICE_WIDTH)), (unsigned)parts(lanes.count, CHANNELS));
   return RS_LAUNCH((slice_back<CHANNELS, ROWS>), grid, (unsigned)(groups * SLICE_GROUP), slice_back_bytes<CHANNELS>(groups, ROWS, columns),

@@ -62,8 +62,9 @@ __device__ static inline float slice_part(uint32_t position) { return __uint_as_
 // planes; shared memory holds what its rays see of a band, as (2 a - b, b - a) for neighbours a and b, so that a + f (b - a) is a sum and
 // a multiply-add with 1 + f. views is a power of two; voxels is the room for a plane.
 template <int CHANNELS>
-__global__ void slice_forward(slice_plane plane, const stack_block *blocks, const float *volume, slice_lanes lanes, rs_output output,
-                              double *sums, int32_t views, int32_t voxels) {
+__global__ void __launch_bounds__(SLICE_GROUP)
+    slice_forward(slice_plane plane, const stack_block *blocks, const float *volume, slice_lanes lanes, rs_output output, double *sums,
+                  int32_t views, int32_t voxels) {
   RS_SHARED(float, shared);
   __shared__ int32_t windows[2][2]; // first voxel and count, of this band and the next
   const int t = threadIdx.x, lane = t % 32, warp = t / 32, warps = blockDim.x / 32;
@@ -179,9 +180,13 @@ template <int CHANNELS> static inline size_t slice_back_bytes(int groups, int ro
   return stages > partial ? stages : partial;
 }
 
+// Groups of a block: as many as registers allow.
+constexpr int slice_groups(int channels, int rows) { return channels * rows > 4 ? 2 : 4; }
+
 // A block owns SLICE_WIDTH x 8 ROWS voxels. Its groups of threads see to a part of the views each, and are added up in the end.
 template <int CHANNELS, int ROWS>
-__global__ void slice_back(slice_plane plane, const float *projections, slice_lanes lanes, rs_output output, int32_t columns) {
+__global__ void __launch_bounds__(slice_groups(CHANNELS, ROWS) * SLICE_GROUP)
+    slice_back(slice_plane plane, const float *projections, slice_lanes lanes, rs_output output, int32_t columns) {
   constexpr int HEIGHT = 8 * ROWS;
   RS_SHARED(float, shared);
   const int groups = blockDim.x / SLICE_GROUP, group = threadIdx.x / SLICE_GROUP, t = threadIdx.x % SLICE_GROUP;

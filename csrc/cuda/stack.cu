@@ -21,9 +21,10 @@ struct stack_tables {
     int32_t *index;
     float *weight;
   } slices_of_row, rows_of_slice;
-  stack_block *blocks; // of forward projection, or null: the plain kernel
-  int32_t voxels;      // of a plane that a block sees
-  int32_t columns;     // of a view that a block of back projection sees, or 0: the plain kernel
+  stack_block *blocks;       // of forward projection, or null: the plain kernel
+  int32_t columns;           // of a view that a block of back projection sees, or 0: the plain kernel
+  int32_t upright, sideways; // does forward projection need the volume with rows along x, along y?
+  size_t shared[3];          // bytes that forward projection needs with vectors of 1, 2 and 4 lanes
   int64_t pointers[8];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
@@ -33,11 +34,10 @@ struct stack_tables {
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
-// A chunk has 32, 64 or 128 lanes: the least that holds what is left.
-int vector_of(int64_t lanes) { return lanes > 64 ? 4 : lanes > 32 ? 2 : 1; }
+// Room for that many lanes: chunks have 32, 64 or 128.
 int64_t padded(int64_t lanes) {
-  int64_t rest = lanes % 128;
-  return lanes - rest + (rest ? 32 * vector_of(rest) : 0);
+  const int64_t rest = lanes % 128;
+  return lanes - rest + (rest > 64 ? 128 : rest > 32 ? 64 : rest ? 32 : 0);
 }
 
 int accepts(const rs_geometry *geometry) { return rs_stack_along_slices(geometry); }
@@ -75,9 +75,16 @@ int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *v
   int32_t status = stack_make_blocks(plane, view, &list);
   if (status) return status;
   tables->forward_blocks = plane.views * parts(plane.columns, STACK_SIDE);
+  tables->upright = !list.count;
   if (list.count) {
     tables->forward_blocks = list.count;
-    tables->voxels = list.voxels;
+    for (int64_t k = 0; k < list.count; k++) {
+      const stack_block &block = list.block[k];
+      (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
+      const size_t shared[3] = {stack_forward_bytes<1>(block.planes, block.voxels), stack_forward_bytes<2>(block.planes, block.voxels),
+                                stack_forward_bytes<4>(block.planes, block.voxels)};
+      for (int n = 0; n < 3; n++) tables->shared[n] = shared[n] > tables->shared[n] ? shared[n] : tables->shared[n];
+    }
     status =
         rs_cuda_table(plan->device, list.block, list.count * (int64_t)sizeof *list.block, (void **)&tables->blocks, tables->pointers + 7);
   }
@@ -107,6 +114,20 @@ int32_t make_views(const rs_plan *plan, stack_tables *tables) {
   return status;
 }
 
+// Places of the packed arrays of a chunk.
+struct stack_layout {
+  int64_t along, across;
+  int32_t margin;
+};
+
+stack_layout layout_of(const stack_tables *tables, bool back) {
+  const stack_plane &plane = tables->plane;
+  if (back) return {plane.views * (plane.columns + 2 * (int64_t)tables->columns), 0, tables->columns};
+  const int32_t margin = tables->blocks ? STACK_OUTSIDE : 0;
+  return {tables->upright * plane.ny * (plane.nx + 2 * (int64_t)margin), tables->sideways * plane.nx * (plane.ny + 2 * (int64_t)margin),
+          margin};
+}
+
 int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   stack_tables *tables = (stack_tables *)calloc(1, sizeof *tables);
@@ -120,9 +141,10 @@ int32_t prepare(rs_plan *plan) {
     release(plan);
     return status;
   }
-  int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  stack_layout volume = layout_of(tables, false), projections = layout_of(tables, true);
   int64_t rows = geometry->rows, slices = geometry->shape[RS_Z], units = rows > slices ? rows : slices;
-  int64_t places = voxels > pixels ? voxels : pixels, chunks = PASS_BYTES / 4 / (places * 128);
+  int64_t forward_places = volume.along + volume.across;
+  int64_t places = forward_places > projections.along ? forward_places : projections.along, chunks = PASS_BYTES / 4 / (places * 128);
   tables->pass = smaller(padded(units), (chunks > 1 ? chunks : 1) * 128);
   tables->packed_floats = places * tables->pass;
   int64_t sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
@@ -133,10 +155,12 @@ int32_t prepare(rs_plan *plan) {
 // One call on its way.
 struct call {
   const rs_operation *operation;
+  int32_t device;
   const stack_tables *tables;
   stack_source source;
   stack_target target;
-  float *packed;
+  stack_layout layout;
+  stack_packed packed;
   int64_t blocks;
   bool back;
 };
@@ -145,33 +169,48 @@ template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
   c.source.lanes.first = c.target.lanes.first = first;
   c.source.lanes.count = c.target.lanes.count = count;
   const unsigned chunks = (unsigned)parts(count, 32 * VEC);
-  const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
+  const stack_plane &plane = c.tables->plane;
   cudaStream_t stream = rs_cuda_stream(c.operation);
   dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks);
   int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, c.source, c.packed);
   if (status) return status;
-  const stack_plane &plane = c.tables->plane;
-  if (c.back && c.tables->columns)
-    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(c.tables->columns), stream, plane, c.packed, c.target,
-                     c.tables->columns);
-  if (c.back) return RS_LAUNCH((stack_back_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
-  if (c.tables->blocks) {
-    const int32_t voxels = c.tables->voxels, planes = stack_stage_planes(VEC, voxels);
-    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, stack_forward_bytes<VEC>(planes, voxels), stream, plane,
-                     (const stack_block *)c.tables->blocks, c.packed, c.target, planes, voxels);
-  }
-  return RS_LAUNCH((stack_forward_plain<VEC>), grid, STACK_THREADS, shared, stream, plane, c.packed, c.target);
+  const int32_t columns = c.tables->columns, stage = stack_stage(columns);
+  if (c.back && columns)
+    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
+                     (const float *)c.packed.along, c.target, stage, columns);
+  if (!c.back && c.tables->blocks)
+    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, c.tables->shared[VEC / 2], stream, plane,
+                     (const stack_block *)c.tables->blocks, (const float *)c.packed.along, (const float *)c.packed.across, c.target);
+  const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
+  return RS_LAUNCH(c.back ? stack_back_plain<VEC> : stack_forward_plain<VEC>, grid, STACK_THREADS, shared, stream, plane,
+                   (const float *)c.packed.along, c.target);
 }
 
-// A pass: whole chunks of 128 lanes, then a narrower one for what is left.
+// A pass: whole chunks of one width, then narrower ones for what is left.
 int32_t work_off_pass(call c, int64_t first, int64_t count) {
-  int64_t whole = count / 128 * 128, rest = count - whole;
-  if (rest > 64) whole = count, rest = 0;
-  int32_t status = RS_OK;
-  if (whole) status = work_off<4>(c, first, whole);
-  if (status || !rest) return status;
-  c.packed += whole * c.source.line * c.source.lines;
-  return rest > 32 ? work_off<2>(c, first + whole, rest) : work_off<1>(c, first + whole, rest);
+  // How long a block with vectors of 4, 2 and 1 lanes takes, and how many rounds of blocks there are: wide vectors share more work, but
+  // small problems then leave multiprocessors idle.
+  const double cost[3] = {1, .58, .38};
+  double least = INFINITY;
+  int64_t width = 128;
+  for (int k = 0; k < 3; k++) {
+    const double rounds = cost[k] * (double)parts(c.blocks * parts(count, 128 >> k), rs_cuda_multiprocessors(c.device));
+    if (rounds < least) least = rounds, width = 128 >> k;
+  }
+  for (; count > 0 && width >= 32; width /= 2) {
+    const int64_t whole = width == 32 || count % width > width / 2 ? parts(count, width) * width : count / width * width;
+    if (!whole) continue;
+    const int64_t lanes = smaller(whole, count);
+    int32_t status = width == 128  ? work_off<4>(c, first, lanes)
+                     : width == 64 ? work_off<2>(c, first, lanes)
+                                   : work_off<1>(c, first, lanes);
+    if (status) return status;
+    first += lanes;
+    count -= lanes;
+    if (c.packed.along) c.packed.along += whole * c.layout.along;
+    if (c.packed.across) c.packed.across += whole * c.layout.across;
+  }
+  return RS_OK;
 }
 
 // As many whole items a pass as fit, or several passes an item.
@@ -196,14 +235,17 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, tables, {}, {}, plan->workspace, tables->forward_blocks, false};
+  call c = {operation, plan->device, tables, {}, {}, layout_of(tables, false), {}, tables->forward_blocks, false};
+  if (tables->upright) c.packed.along = plan->workspace;
+  if (tables->sideways) c.packed.across = plan->workspace + c.layout.along * tables->pass;
+  c.packed.margin = c.layout.margin;
   c.source.input = volume;
   c.source.lanes = {0, 0, geometry->rows, geometry->shape[RS_Z] * voxels, voxels};
   c.source.begin = tables->slices_of_row.begin;
   c.source.index = tables->slices_of_row.index;
   c.source.weight = tables->slices_of_row.weight;
-  c.source.lines = 1;
-  c.source.line = voxels;
+  c.source.lines = plane.ny;
+  c.source.line = plane.nx;
   c.target.output = *output;
   c.target.lanes = {0, 0, geometry->rows, geometry->rows * pixels, pixels};
   c.target.sums = norm ? (double *)(plan->workspace + tables->packed_floats) : nullptr;
@@ -215,7 +257,8 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, tables, {}, {}, plan->workspace, tables->back_blocks, true};
+  call c = {operation, plan->device, tables, {}, {}, layout_of(tables, true), {}, tables->back_blocks, true};
+  c.packed = {plan->workspace, nullptr, c.layout.margin};
   c.source.input = projections;
   c.source.lanes = {0, 0, geometry->shape[RS_Z], geometry->rows * pixels, pixels};
   c.source.begin = tables->rows_of_slice.begin;

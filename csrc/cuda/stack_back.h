@@ -6,14 +6,9 @@
 #pragma once
 #include "stack_quad.h"
 
-constexpr int STACK_STAGE_VIEWS = 4;
-
-// Shared memory: the rows of two stages, [view][columns of a view], and their tables.
-template <int VEC> static inline size_t stack_back_rows_bytes(int32_t columns) {
-  return (size_t)columns * STACK_STAGE_VIEWS * 2 * 128 * VEC;
-}
-template <int VEC> static inline size_t stack_back_bytes(int32_t columns) {
-  const size_t stages = stack_back_rows_bytes<VEC>(columns) + 2 * STACK_STAGE_VIEWS * sizeof(stack_quads);
+// Shared memory: the rows of two stages, [view][column of the window], and the tables of their warps.
+template <int VEC> static inline size_t stack_back_bytes(int32_t stage, int32_t columns) {
+  const size_t stages = (size_t)2 * stage * (columns * 32 * VEC + STACK_WARPS * STACK_ENTRY) * sizeof(float);
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
   return stages > tile ? stages : tile;
 }
@@ -28,76 +23,100 @@ __device__ static inline int32_t stack_first_column(const stack_view &view, int 
   return (int32_t)floor(stack_column_of(view, view.along_y < 0 ? y + LAST : y, view.along_x < 0 ? x + LAST : x));
 }
 
+// sum[across the main axis][along it] of 4 x 4 voxels: turned over where the next view has another main axis or runs the other way.
+template <int VEC> __device__ static inline void stack_turn(stack_vector<VEC> (&sum)[4][4], int from, int to) {
+  auto swap = [](stack_vector<VEC> &a, stack_vector<VEC> &b) {
+    const stack_vector<VEC> c = a;
+    a = b;
+    b = c;
+  };
+  auto reverse = [&] {
+#pragma unroll
+    for (int q = 0; q < 4; q++) swap(sum[q][0], sum[q][3]), swap(sum[q][1], sum[q][2]);
+  };
+  if (from & 1) reverse();
+  if ((from ^ to) & 2) {
+#pragma unroll
+    for (int q = 0; q < 4; q++)
+#pragma unroll
+      for (int k = 0; k < q; k++) swap(sum[q][k], sum[k][q]);
+  }
+  if (to & 1) reverse();
+}
+
+// packed: [chunk][view][columns + detector + columns][lane], zero beside the detector. `columns` is the room for a view's window, `stage`
+// the views of a stage, an even number.
 template <int VEC>
 __global__ void __launch_bounds__(STACK_THREADS, 1)
-    stack_back(stack_plane plane, const float *packed, stack_target target, int32_t columns) {
-  constexpr int WIDTH = 32 * VEC, STAGE = STACK_STAGE_VIEWS;
-  RS_SHARED(char, shared);
-  float *rows = reinterpret_cast<float *>(shared);
-  stack_quads *tables = reinterpret_cast<stack_quads *>(shared + (size_t)columns * STAGE * 2 * WIDTH * sizeof(float));
-  const int lane = threadIdx.x % 32 * VEC, warp = threadIdx.x / 32;
-  const int64_t chunk = blockIdx.y;
+    stack_back(stack_plane plane, const float *packed, stack_target target, int32_t stage, int32_t columns) {
+  constexpr int WIDTH = 32 * VEC;
+  RS_SHARED(float, rows);
+  __shared__ stack_arrival arrivals[2];
+  float *tables = rows + (size_t)2 * stage * columns * WIDTH;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t chunk = blockIdx.y, line = plane.columns + 2 * (int64_t)columns;
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
   const int y = blockIdx.x / tiles * STACK_SIDE, x = blockIdx.x % tiles * STACK_SIDE;
-  packed += chunk * plane.views * plane.columns * WIDTH;
+  packed += (chunk * plane.views * line + columns) * WIDTH;
 
-  auto bring = [&](int32_t from) {
-    const int half = from / STAGE & 1;
-    for (int k = 0; k < STAGE && from + k < plane.views; k++) {
-      const stack_view &view = plane.view[from + k];
-      stack_copy_rows<VEC>(rows + (half * STAGE + k) * columns * WIDTH, packed + (int64_t)(from + k) * plane.columns * WIDTH, WIDTH,
-                           stack_first_column(view, y, x), columns, plane.columns);
-    }
-    for (int i = threadIdx.x; i < STAGE * STACK_QUADS; i += STACK_THREADS) {
-      const int k = i / STACK_QUADS, quad = i % STACK_QUADS, q = quad % 4;
-      if (from + k >= plane.views) break;
-      const stack_view &view = plane.view[from + k];
-      const bool upright = view.main == RS_Y; // quads go along y
-      const int top = y + quad / 16 * 4 + (upright ? 0 : q), left = x + quad / 4 % 4 * 4 + (upright ? q : 0);
-      double position[4];
-      for (int n = 0; n < 4; n++) position[n] = stack_column_of(view, top + (upright ? n : 0), left + (upright ? 0 : n));
-      const float pitch = view.pitch;
-      const int32_t first = stack_first_column(view, y, x) - k * columns;
-      stack_make_quad(&tables[half * STAGE + k], quad, position, (upright ? view.along_y : view.along_x) < 0 ? -1 : 1, false,
-                      WIDTH * (int)sizeof(float), first, 0, plane.columns, [&](float part, float &near, float &far) {
-                        near = fmaxf(0, 1 - pitch * part);
-                        far = fmaxf(0, 1 - pitch * (1 - part));
-                      });
+  auto send = [&](int32_t from, int half) { // a lane sends the window of a view
+    unsigned bytes = 0;
+    if (lane < stage && from + lane < plane.views) {
+      int32_t first = stack_first_column(plane.view[from + lane], y, x);
+      first = first < -columns ? -columns : first > plane.columns ? plane.columns : first; // beyond these all is zero
+      bytes = columns * WIDTH * (unsigned)sizeof(float);
+      stack_send(&arrivals[half], rows + (half * stage + lane) * columns * WIDTH, packed + ((from + lane) * line + first) * WIDTH, bytes);
+    } else {
+      stack_send(&arrivals[half], rows, packed, 0);
     }
   };
+  auto make = [&](int32_t from, int slot) { // the tables of two views
+    const int32_t number = from + lane / 16 < plane.views ? from + lane / 16 : plane.views - 1;
+    const stack_view &view = plane.view[number];
+    const int across = lane % 16 / 4, k = lane % 4, along = view.turn & 1 ? 3 - k : k;
+    const int top = y + warp / 4 * 4, left = x + warp % 4 * 4;
+    const double position =
+        view.main == RS_Y ? stack_column_of(view, top + along, left + across) : stack_column_of(view, top + across, left + along);
+    const int32_t window = stack_first_column(view, y, x) - (slot + lane / 16) * columns;
+    stack_make_quads(tables + ((slot + lane / 16) * STACK_WARPS + warp) * STACK_ENTRY, position, view.back_kind, INT32_MIN, INT32_MAX,
+                     view.pitch, [&](int32_t first) { return (first - window) * WIDTH * (int32_t)sizeof(float); });
+  };
 
-  stack_vector<VEC> sum[4][4] = {}; // [y][x]
-  bring(0);
-  for (int32_t from = 0; from < plane.views; from += STAGE) {
-    stack_arrived();
+  if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
+  __syncthreads();
+  stack_vector<VEC> sum[4][4] = {};
+  int turn = 0;
+  if (warp == 0) send(0, 0);
+  for (int k = 0; k < stage; k += 2) make(k, k);
+  for (int32_t from = 0, n = 0; from < plane.views; from += stage, n++) {
+    const int half = n & 1;
+    stack_wait(&arrivals[half], n >> 1 & 1);
     __syncthreads();
-    if (from + STAGE < plane.views) bring(from + STAGE);
-    const int half = from / STAGE & 1;
-    const char *stage = reinterpret_cast<const char *>(rows + half * STAGE * columns * WIDTH + lane);
-    const int32_t views = plane.views - from < STAGE ? plane.views - from : STAGE;
+    if (warp == n % STACK_WARPS && from + stage < plane.views) send(from + stage, half ^ 1);
+    const char *data = reinterpret_cast<const char *>(rows + lane * VEC);
 #pragma unroll 1
-    for (int k = 0; k < views; k++) {
-      const stack_quads *table = &tables[half * STAGE + k];
-      const int4 code = *reinterpret_cast<const int4 *>(&table->code[warp * 4]);
-      const float4 *near = reinterpret_cast<const float4 *>(table->near[warp * 4]);
-      const float4 *far = reinterpret_cast<const float4 *>(table->far[warp * 4]);
-      if (plane.view[from + k].main == RS_Y) {
-        stack_add_quad<VEC, false>(sum[0][0], sum[1][0], sum[2][0], sum[3][0], code.x, stage, near[0], far[0]);
-        stack_add_quad<VEC, false>(sum[0][1], sum[1][1], sum[2][1], sum[3][1], code.y, stage, near[1], far[1]);
-        stack_add_quad<VEC, false>(sum[0][2], sum[1][2], sum[2][2], sum[3][2], code.z, stage, near[2], far[2]);
-        stack_add_quad<VEC, false>(sum[0][3], sum[1][3], sum[2][3], sum[3][3], code.w, stage, near[3], far[3]);
-      } else {
-        stack_add_quad<VEC, false>(sum[0][0], sum[0][1], sum[0][2], sum[0][3], code.x, stage, near[0], far[0]);
-        stack_add_quad<VEC, false>(sum[1][0], sum[1][1], sum[1][2], sum[1][3], code.y, stage, near[1], far[1]);
-        stack_add_quad<VEC, false>(sum[2][0], sum[2][1], sum[2][2], sum[2][3], code.z, stage, near[2], far[2]);
-        stack_add_quad<VEC, false>(sum[3][0], sum[3][1], sum[3][2], sum[3][3], code.w, stage, near[3], far[3]);
+    for (int k = 0; k < stage && from + k < plane.views; k++) {
+      if (k % 2 == 0 && from + stage + k < plane.views) make(from + stage + k, (half ^ 1) * stage + k);
+      const stack_view &view = plane.view[from + k];
+      if (view.turn != turn) {
+        stack_turn<VEC>(sum, turn, view.turn);
+        turn = view.turn;
+      }
+      const float *table = tables + ((half * stage + k) * STACK_WARPS + warp) * STACK_ENTRY;
+      switch (view.back_kind) {
+      case 0: stack_add_quads<VEC, 0>(sum, table, data); break;
+      case 1: stack_add_quads<VEC, 1>(sum, table, data); break;
+      case 2: stack_add_quads<VEC, 2>(sum, table, data); break;
+      default: stack_add_quads<VEC, 3>(sum, table, data); break;
       }
     }
   }
   __syncthreads(); // the rows were read: their place takes the tile
+  stack_turn<VEC>(sum, turn, 0);
 #pragma unroll
-  for (int n = 0; n < 16; n++)
-    stack_store(rows + ((warp / 4 * 4 + n / 4) * STACK_SIDE + warp % 4 * 4 + n % 4) * STACK_TILE_STRIDE<VEC> + lane, sum[n / 4][n % 4]);
+  for (int n = 0; n < 16; n++) // sum[x][y]
+    stack_store(rows + ((warp / 4 * 4 + n % 4) * STACK_SIDE + warp % 4 * 4 + n / 4) * STACK_TILE_STRIDE<VEC> + lane * VEC,
+                sum[n / 4][n % 4]);
   __syncthreads();
   stack_finish<VEC>(
       target, rows, plane.ny - y < STACK_SIDE ? plane.ny - y : STACK_SIDE, chunk, [&](int) { return plane.nx - x; },

@@ -11,8 +11,13 @@ constexpr int64_t STACK_MOST_SHARED = 230000;
 struct stack_block_list {
   int64_t count, room;
   stack_block *block;
-  int32_t voxels; // the most that a block sees of a plane
 };
+
+// The even number of planes or views of a stage for which shared memory has room, with this room for rows in each.
+static inline int32_t stack_stage(int32_t rows) {
+  const int64_t one = 2 * (rows * 128 + STACK_WARPS * STACK_ENTRY) * (int64_t)sizeof(float), count = STACK_MOST_SHARED / one & ~1;
+  return count < STACK_MOST_PLANES ? (int32_t)count : STACK_MOST_PLANES;
+}
 
 // The planes that the rays of a block touch, and the most voxels that they see of one: 0 where the block touches none. Positions are
 // linear in the plane, so what lies between the outermost rays is widest on the first or the last plane.
@@ -51,21 +56,26 @@ static inline int32_t stack_measure(const stack_plane &plane, const stack_view *
                                         end ? block->last - 1 : block->first);
         low = fmin(low, p), high = fmax(high, p);
       }
-    most = fmax(most, floor(high) - floor(low) + 2);
+    most = fmax(most, floor(high) - floor(low) + 3);
   }
   return (int32_t)fmin(most, INT32_MAX);
 }
 
-// The most voxels that any block of this shape sees, for a group of views.
+// The same for windows that end a little outside the volume.
+static inline int32_t stack_measure_window(const stack_plane &plane, const stack_view *views, stack_block *block) {
+  const int32_t most = stack_measure(plane, views, block);
+  const int32_t cross = (views[block->view].main == RS_Y ? plane.nx : plane.ny) + 2 * STACK_OUTSIDE;
+  return most < cross ? most : cross;
+}
+
+// The largest window of any block of this shape, for a group of views.
 static inline int32_t stack_measure_group(const stack_plane &plane, const stack_view *views, stack_block block) {
   int32_t most = 0;
   for (block.column = 0; block.column < plane.columns; block.column += block.pieces * STACK_SIDE) {
-    const int32_t voxels = stack_measure(plane, views, &block);
+    const int32_t voxels = stack_measure_window(plane, views, &block);
     most = voxels > most ? voxels : most;
   }
-  // Windows end a little outside the volume.
-  const int32_t cross = (views[block.view].main == RS_Y ? plane.nx : plane.ny) + 2 * STACK_OUTSIDE;
-  return most < cross ? most : cross;
+  return most;
 }
 
 // Chooses the shape of the blocks that begin with a view: as many warps in use as possible, then as few voxels as possible. `views` is 0
@@ -77,7 +87,7 @@ static inline stack_block stack_choose(const stack_plane &plane, const stack_vie
   for (int32_t count = left; count > 0; count = count > 8 ? 8 : count > 4 ? 4 : count - 1)
     for (int32_t pieces = 1; count * pieces <= STACK_THREADS / 32; pieces *= 2) {
       if (pieces > 1 && pieces / 2 * STACK_SIDE >= plane.columns) break;
-      stack_block block = {view, count, 0, pieces, 0, 0};
+      stack_block block = {view, count, 0, pieces, 0, 0, 0, 0};
       if (count * pieces < best.views * best.pieces) continue;
       const int32_t most = stack_measure_group(plane, views, block);
       if (most > STACK_MOST_VOXELS || (count * pieces == best.views * best.pieces && most >= *voxels)) continue;
@@ -85,6 +95,14 @@ static inline stack_block stack_choose(const stack_plane &plane, const stack_vie
       *voxels = most;
     }
   return best;
+}
+
+// Long blocks begin first, so that the last ones to end are short.
+static inline int stack_compare_blocks(const void *a, const void *b) {
+  const stack_block *p = (const stack_block *)a, *q = (const stack_block *)b;
+  if (p->last - p->first != q->last - q->first) return p->last - p->first > q->last - q->first ? -1 : 1;
+  if (p->view != q->view) return p->view < q->view ? -1 : 1;
+  return p->column < q->column ? -1 : 1;
 }
 
 // RS_OK, or RS_EMEMORY. The list has no blocks where a view does not fit.
@@ -101,7 +119,6 @@ static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_vi
       *list = {};
       return RS_OK;
     }
-    list->voxels = voxels > list->voxels ? voxels : list->voxels;
     for (; block.column < plane.columns; block.column += block.pieces * STACK_SIDE) {
       if (list->count == list->room) {
         list->room = 2 * list->room + 64;
@@ -112,17 +129,13 @@ static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_vi
         }
         list->block = more;
       }
-      stack_measure(plane, views, &block);
+      block.voxels = stack_measure_window(plane, views, &block);
+      block.planes = stack_stage(block.voxels);
       list->block[list->count++] = block;
     }
   }
+  qsort(list->block, (size_t)list->count, sizeof *list->block, stack_compare_blocks);
   return RS_OK;
-}
-
-// Planes of a stage for which shared memory has room.
-static inline int32_t stack_stage_planes(int vectors, int32_t voxels) {
-  const int64_t bytes = 2 * (voxels * 128 * (int64_t)vectors + (int64_t)sizeof(stack_quads)), planes = STACK_MOST_SHARED / bytes;
-  return planes < STACK_MOST_PLANES ? (int32_t)planes : STACK_MOST_PLANES;
 }
 
 // The most columns of a view that a block of back projection sees, or 0 where a voxel sees more than two.
@@ -133,5 +146,5 @@ static inline int32_t stack_count_columns(const stack_plane &plane, const stack_
     if (fabs(views[v].column) < 1 - 1e-7) return 0;
     most = fmax(most, fabs(views[v].along_y) + fabs(views[v].along_x));
   }
-  return (int32_t)floor((STACK_SIDE - 1) * most) + 3;
+  return (int32_t)floor((STACK_SIDE - 1) * most) + 4;
 }

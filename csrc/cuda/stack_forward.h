@@ -1,26 +1,27 @@
 // stack_forward.h: forward projection where neighbouring columns lie at most two voxels apart.
 //
-// A block owns up to STACK_QUADS quads of four columns, of a group of views with similar slopes, for a chunk of lanes, in registers until
-// the last plane. Stages of a few planes bring the voxels that the block's rays see into shared memory while the stage before is worked
-// off; the voxels of the stage after the next are found at the same time.
+// A block owns up to 16 times STACK_SIDE columns, of a group of views with similar slopes, for a chunk of lanes, in registers until the
+// last plane; a warp owns STACK_SIDE columns of a view. Stages of a few planes bring the voxels that the block's rays see into shared
+// memory while the stage before is worked off; the windows of the stage after the next are found at the same time.
 #pragma once
 #include "stack_quad.h"
 
-// A block's share: `views` from `view` on, in each `pieces` times STACK_SIDE columns from `column` on, on the planes first ... last - 1.
+// A block's share: `views` from `view` on, in each `pieces` times STACK_SIDE columns from `column` on, on the planes first ... last - 1,
+// `planes` a stage, each with room for `voxels`.
 struct stack_block {
-  int32_t view, views, column, pieces, first, last;
+  int32_t view, views, column, pieces, first, last, planes, voxels;
 };
 
 constexpr int STACK_MOST_VIEWS = 16;
 constexpr int STACK_MOST_PLANES = 8; // of a stage
-constexpr int STACK_OUTSIDE = 8;     // rows that a quad may reach beyond the volume
+constexpr int STACK_OUTSIDE = 8;     // voxels that a quad may reach beyond the volume
 
 struct stack_window {
   int32_t low, count; // voxels of a plane
 };
 
 template <int VEC> static inline size_t stack_forward_bytes(int32_t planes, int32_t voxels) {
-  const size_t stages = 2 * planes * ((size_t)voxels * 128 * VEC + sizeof(stack_quads));
+  const size_t stages = (size_t)2 * planes * (voxels * 32 * VEC + STACK_WARPS * STACK_ENTRY) * sizeof(float);
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
   return stages > tile ? stages : tile;
 }
@@ -30,93 +31,98 @@ __host__ __device__ static inline double stack_voxel_of(const stack_view &view, 
   return p < -STACK_FAR ? -STACK_FAR : p > STACK_FAR ? STACK_FAR : p;
 }
 
-// planes: of a stage; voxels: room for those of a plane.
+// upright: [chunk][y][outside + x + outside][lane]; sideways: [chunk][x][outside + y + outside][lane]; zero outside.
 template <int VEC>
 __global__ void __launch_bounds__(STACK_THREADS, 1)
-    stack_forward(stack_plane plane, const stack_block *blocks, const float *packed, stack_target target, int32_t planes, int32_t voxels) {
+    stack_forward(stack_plane plane, const stack_block *blocks, const float *upright, const float *sideways, stack_target target) {
   constexpr int WIDTH = 32 * VEC;
-  RS_SHARED(char, shared);
+  RS_SHARED(float, rows);
+  __shared__ stack_arrival arrivals[2];
   __shared__ stack_window windows[3][STACK_MOST_PLANES];
-  float *rows = reinterpret_cast<float *>(shared);
-  stack_quads *tables = reinterpret_cast<stack_quads *>(shared + (size_t)2 * planes * voxels * WIDTH * sizeof(float));
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t chunk = blockIdx.y;
   const stack_block block = blocks[blockIdx.x];
-  const bool upright = plane.view[block.view].main == RS_Y;
-  const int32_t cross = upright ? plane.nx : plane.ny;
-  const int64_t main_step = (int64_t)(upright ? plane.nx : 1) * WIDTH, cross_step = (int64_t)(upright ? 1 : plane.nx) * WIDTH;
-  packed += chunk * plane.ny * plane.nx * WIDTH;
+  const int32_t planes = block.planes, voxels = block.voxels;
+  const bool is_upright = plane.view[block.view].main == RS_Y;
+  const int32_t cross = is_upright ? plane.nx : plane.ny, line = cross + 2 * STACK_OUTSIDE;
+  const float *packed = (is_upright ? upright : sideways) + (chunk * (is_upright ? plane.ny : plane.nx) * line + STACK_OUTSIDE) * WIDTH;
+  float *tables = rows + (size_t)2 * planes * voxels * WIDTH;
+  const stack_view &view = plane.view[block.view + (warp < block.views * block.pieces ? warp / block.pieces : 0)]; // of this warp
+  const bool reversed = view.column < 0;
 
-  // The windows of a stage, a warp a plane: lanes are views and both ends of the columns.
-  auto find = [&](int32_t from) {
-    if (warp >= planes) return;
-    int32_t low = INT32_MAX, high = INT32_MIN;
-    if (lane % STACK_MOST_VIEWS < block.views) {
-      const int column = block.column + (lane < STACK_MOST_VIEWS ? 0 : block.pieces * STACK_SIDE - 1);
-      low = high = (int32_t)floor(stack_voxel_of(plane.view[block.view + lane % STACK_MOST_VIEWS], column, from + warp));
-    }
-    for (int half = 16; half > 0; half /= 2) {
-      const int32_t other_low = __shfl_xor_sync(0xffffffffu, low, half), other_high = __shfl_xor_sync(0xffffffffu, high, half);
+  auto find = [&](int32_t from) { // the windows of a stage by a warp, four lanes a plane
+    double least = STACK_FAR, most = -STACK_FAR;
+    for (int v = lane % 4; v < block.views; v += 4)
+      for (int end = 0; end < 2; end++) {
+        const double p = stack_voxel_of(plane.view[block.view + v], block.column + end * (block.pieces * STACK_SIDE - 1), from + lane / 4);
+        least = fmin(least, p);
+        most = fmax(most, p);
+      }
+    int32_t low = (int32_t)floor(least), high = (int32_t)floor(most) + 2;
+    for (int k = 1; k < 4; k *= 2) {
+      const int32_t other_low = __shfl_xor_sync(0xffffffffu, low, k), other_high = __shfl_xor_sync(0xffffffffu, high, k);
       low = other_low < low ? other_low : low;
       high = other_high > high ? other_high : high;
     }
     low = low < -STACK_OUTSIDE ? -STACK_OUTSIDE : low;
-    high = high + 1 > cross - 1 + STACK_OUTSIDE ? cross - 1 + STACK_OUTSIDE : high + 1;
-    const int32_t count = high < low ? 0 : high - low + 1 < voxels ? high - low + 1 : voxels;
-    if (lane == 0) windows[(from - block.first) / planes % 3][warp] = {low, count};
+    const int32_t count = (high < cross + STACK_OUTSIDE ? high + 1 : cross + STACK_OUTSIDE) - low;
+    const bool there = lane / 4 < planes && from + lane / 4 < block.last;
+    if (lane % 4 == 0)
+      windows[(from - block.first) / planes % 3][lane / 4] = {low, !there || count < 0 ? 0 : count < voxels ? count : voxels};
   };
-  auto bring = [&](int32_t from) {
-    const int32_t stage = (from - block.first) / planes;
-    const stack_window *window = windows[stage % 3];
-    const int half = stage & 1;
-    const int32_t count = block.last - from < planes ? block.last - from : planes;
-    for (int k = 0; k < count; k++)
-      stack_copy_rows<VEC>(rows + (half * planes + k) * voxels * WIDTH, packed + (from + k) * main_step, cross_step, window[k].low,
-                           window[k].count, cross);
-    const int width = block.pieces * (STACK_SIDE / 4); // quads of a view
-    for (int i = threadIdx.x; i < count * STACK_QUADS; i += STACK_THREADS) {
-      const int k = i / STACK_QUADS, quad = i % STACK_QUADS;
-      if (quad >= block.views * width) continue;
-      const stack_view &view = plane.view[block.view + quad / width];
-      double position[4];
-      for (int n = 0; n < 4; n++) position[n] = stack_voxel_of(view, block.column + quad % width * 4 + n, from + k);
-      stack_make_quad(&tables[half * planes + k], quad, position, view.column < 0 ? -1 : 1, view.pitch > 1, WIDTH * (int)sizeof(float),
-                      window[k].low - k * voxels, 0, cross, [](float part, float &near, float &far) {
-                        near = 1 - part;
-                        far = part;
-                      });
-    }
+  auto send = [&](int32_t from) { // a lane sends the window of a plane
+    const int32_t stage = (from - block.first) / planes, half = stage & 1;
+    const stack_window window = lane < STACK_MOST_PLANES ? windows[stage % 3][lane] : stack_window{0, 0};
+    stack_send(&arrivals[half], rows + (half * planes + lane) * voxels * WIDTH,
+               packed + ((from + lane) * (int64_t)line + window.low) * WIDTH, window.count * WIDTH * (unsigned)sizeof(float));
+  };
+  auto make = [&](int32_t from, int k) { // the tables of two planes
+    const int stage = (from - block.first) / planes, slot = (stage & 1) * planes + k + lane / 16;
+    const int32_t s = from + k + lane / 16, column = block.column + warp % block.pieces * STACK_SIDE + lane % 16;
+    const int32_t low = windows[stage % 3][k + lane / 16].low - slot * voxels;
+    stack_make_quads(tables + (slot * STACK_WARPS + warp) * STACK_ENTRY, stack_voxel_of(view, reversed ? column ^ 3 : column, s),
+                     view.forward_kind, 0, cross, 1,
+                     [&](int32_t first) { return (first == INT32_MIN ? slot * voxels : first - low) * WIDTH * (int32_t)sizeof(float); });
   };
 
-  stack_vector<VEC> sum[4][4] = {}; // [quad][column]
-  const bool busy = warp < block.views * block.pieces;
-  find(block.first);
-  find(block.first + planes);
+  if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
+  if (warp < 2 && block.first < block.last) find(block.first + warp * planes);
   __syncthreads();
-  bring(block.first);
-  for (int32_t from = block.first; from < block.last; from += planes) {
-    stack_arrived();
+  stack_vector<VEC> sum[4][4] = {}; // [quad][column]
+  const bool busy = warp < block.views * block.pieces && block.first < block.last;
+  if (warp == 0 && block.first < block.last) send(block.first);
+  for (int k = 0; k < planes && busy; k += 2) make(block.first, k);
+  for (int32_t from = block.first, n = 0; from < block.last; from += planes, n++) {
+    const int half = n & 1;
+    stack_wait(&arrivals[half], n >> 1 & 1);
     __syncthreads();
-    if (from + planes < block.last) bring(from + planes);
-    find(from + 2 * planes);
-    const int half = (from - block.first) / planes & 1;
-    const char *stage = reinterpret_cast<const char *>(rows + half * planes * voxels * WIDTH + lane * VEC);
-    const int32_t count = !busy ? 0 : block.last - from < planes ? block.last - from : planes;
+    if (warp == n % STACK_WARPS && from + planes < block.last) {
+      send(from + planes);
+      find(from + 2 * planes);
+    }
+    if (!busy) continue;
+    const char *data = reinterpret_cast<const char *>(rows + lane * VEC);
 #pragma unroll 1
-    for (int k = 0; k < count; k++) {
-      const stack_quads *table = &tables[half * planes + k];
-      const int4 code = *reinterpret_cast<const int4 *>(&table->code[warp * 4]);
-      const float4 *near = reinterpret_cast<const float4 *>(table->near[warp * 4]);
-      const float4 *far = reinterpret_cast<const float4 *>(table->far[warp * 4]);
-      stack_add_quad<VEC, true>(sum[0][0], sum[0][1], sum[0][2], sum[0][3], code.x, stage, near[0], far[0]);
-      stack_add_quad<VEC, true>(sum[1][0], sum[1][1], sum[1][2], sum[1][3], code.y, stage, near[1], far[1]);
-      stack_add_quad<VEC, true>(sum[2][0], sum[2][1], sum[2][2], sum[2][3], code.z, stage, near[2], far[2]);
-      stack_add_quad<VEC, true>(sum[3][0], sum[3][1], sum[3][2], sum[3][3], code.w, stage, near[3], far[3]);
+    for (int k = 0; k < planes && from + k < block.last; k++) {
+      if (k % 2 == 0 && from + planes < block.last) make(from + planes, k);
+      const float *table = tables + ((half * planes + k) * STACK_WARPS + warp) * STACK_ENTRY;
+      if (__float_as_int(table[11]) < 0) continue;
+      switch (view.forward_kind) {
+      case 0: stack_add_quads<VEC, 0>(sum, table, data); break;
+      case 1: stack_add_quads<VEC, 1>(sum, table, data); break;
+      case 2: stack_add_quads<VEC, 2>(sum, table, data); break;
+      case 3: stack_add_quads<VEC, 3>(sum, table, data); break;
+      case 4: stack_add_quads<VEC, 4>(sum, table, data); break;
+      case 5: stack_add_quads<VEC, 5>(sum, table, data); break;
+      case 6: stack_add_quads<VEC, 6>(sum, table, data); break;
+      default: stack_add_quads<VEC, 7>(sum, table, data); break;
+      }
     }
   }
   __syncthreads(); // the rows were read: their place takes the tile
 #pragma unroll
-  for (int n = 0; n < 16; n++) stack_store(rows + (warp * STACK_SIDE + n) * STACK_TILE_STRIDE<VEC> + lane * VEC, sum[n / 4][n % 4]);
+  for (int n = 0; n < 16; n++)
+    stack_store(rows + (warp * STACK_SIDE + (reversed ? n ^ 3 : n)) * STACK_TILE_STRIDE<VEC> + lane * VEC, sum[n / 4][n % 4]);
   __syncthreads();
   auto first_column = [&](int row) { return block.column + row % block.pieces * STACK_SIDE; };
   stack_finish<VEC>(

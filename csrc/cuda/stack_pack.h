@@ -12,26 +12,34 @@ struct stack_source {
   const int64_t *begin;
   const int32_t *index;
   const float *weight;
-  // Places come in lines: the whole plane, or the columns of a view in the order of `view`, times its length.
-  int32_t lines;
-  int64_t line;
+  // Places come in lines: rows of voxels, or the columns of a view in the order of `view`, times its length.
+  int32_t lines, line;
   const stack_view *view; // or null
 };
 
-template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_pack(stack_source source, float *packed) {
+// Where packed places go: [chunk][line][margin + place + margin][lane], [chunk][place][margin + line + margin][lane], or both. Margins
+// become zero.
+struct stack_packed {
+  float *along, *across; // or null
+  int32_t margin;
+};
+
+template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_pack(stack_source source, stack_packed packed) {
   constexpr int WIDTH = 32 * VEC;
   __shared__ float tile[STACK_PACK_SPAN][WIDTH + 1];
   __shared__ int64_t begin[WIDTH], first[WIDTH];
   __shared__ int32_t terms[WIDTH];
   const int t = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t chunk = blockIdx.y, pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
-  const int64_t line = blockIdx.x / pieces;
-  const int64_t from = blockIdx.x % pieces * STACK_PACK_SPAN;
+  const int64_t chunk = blockIdx.y;
+  const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
+  const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
   int64_t offset = from;
   float scale = 1;
   if (source.view) {
     offset += (int64_t)source.view[line].view * source.line;
     scale = source.view[line].length;
+  } else {
+    offset += (int64_t)line * source.line;
   }
   for (int l = threadIdx.x; l < WIDTH; l += STACK_PACK_THREADS) {
     terms[l] = 0;
@@ -54,9 +62,28 @@ template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_p
     tile[t][l] = scale * sum;
   }
   __syncthreads();
-  float *target = packed + ((chunk * source.lines + line) * source.line + from) * WIDTH;
-  for (int p = warp; p < STACK_PACK_SPAN && from + p < source.line; p += STACK_PACK_THREADS / 32)
-    for (int k = t; k < WIDTH; k += 32) target[p * WIDTH + k] = tile[p][k];
+  const int32_t margin = packed.margin, count = source.line - from < STACK_PACK_SPAN ? source.line - from : STACK_PACK_SPAN;
+  auto write = [&](float *target, int64_t step) {
+    for (int p = warp; p < count; p += STACK_PACK_THREADS / 32)
+      for (int k = t; k < WIDTH; k += 32) target[p * step + k] = tile[p][k];
+  };
+  auto clear = [&](float *target, int64_t step, int32_t places) {
+    for (int p = warp; p < places; p += STACK_PACK_THREADS / 32)
+      for (int k = t; k < WIDTH; k += 32) target[p * step + k] = 0;
+  };
+  if (packed.along) {
+    float *start = packed.along + (chunk * source.lines + line) * (source.line + 2 * margin) * WIDTH;
+    write(start + (margin + from) * WIDTH, WIDTH);
+    if (from == 0) clear(start, WIDTH, margin);
+    if (from + count == source.line) clear(start + (margin + source.line) * WIDTH, WIDTH, margin);
+  }
+  if (packed.across) {
+    const int64_t step = (source.lines + 2 * (int64_t)margin) * WIDTH;
+    float *start = packed.across + (chunk * source.line + from) * step;
+    write(start + (margin + line) * WIDTH, step);
+    for (int k = 0; k < margin && line == 0; k++) clear(start + k * WIDTH, step, count);
+    for (int k = 0; k < margin && line == source.lines - 1; k++) clear(start + (margin + source.lines + k) * WIDTH, step, count);
+  }
 }
 
 // What a kernel writes: a tile of STACK_SIDE neighbours in each of `rows` lines, for a chunk of lanes.
@@ -78,7 +105,7 @@ __device__ static inline void stack_finish(const stack_target &target, const flo
                                            Offset offset, Scale scale) {
   constexpr int WIDTH = 32 * VEC;
   const int column = threadIdx.x % STACK_SIDE;
-  for (int l = threadIdx.x / STACK_SIDE; l < WIDTH; l += STACK_THREADS / STACK_SIDE) {
+  for (int l = threadIdx.x / STACK_SIDE; l < WIDTH; l += blockDim.x / STACK_SIDE) {
     const int64_t lane = chunk * WIDTH + l;
     double squares = 0;
     if (lane < target.lanes.count) {

@@ -13,8 +13,8 @@ __global__ void __launch_bounds__(STACK_THREADS) stack_forward_plain(stack_plane
   const stack_view view = plane.view[blockIdx.x / tiles];
   const int32_t from = blockIdx.x % tiles * STACK_SIDE, column = from + warp;
   const int32_t main_count = view.main == RS_Y ? plane.ny : plane.nx, cross_count = view.main == RS_Y ? plane.nx : plane.ny;
-  const int64_t main_step = (view.main == RS_Y ? plane.nx : 1) * WIDTH, cross_step = (view.main == RS_Y ? 1 : plane.nx) * WIDTH;
-  packed += chunk * plane.ny * plane.nx * WIDTH + lane;
+  const int64_t row = plane.nx * WIDTH, main_step = view.main == RS_Y ? row : WIDTH, cross_step = view.main == RS_Y ? WIDTH : row;
+  packed += chunk * plane.ny * row + lane;
   stack_vector<VEC> sum = {};
   if (column < plane.columns)
     for (int32_t s = 0; s < main_count; s++)

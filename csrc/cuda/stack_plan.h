@@ -15,17 +15,9 @@ struct stack_view {
   double origin, along_y, along_x; // voxel (y, x) lies at fine column origin + along_y y + along_x x
   float length, pitch;             // of ray between two planes, divided by the supersampling; voxels between fine columns
   int32_t view, main;              // its place in the public stack
+  int32_t forward_kind, back_kind; // of quads, see stack_quad.h
+  int32_t turn;                    // back: how quads lie: 2 along x, not y; 1 from high to low
 };
-
-static inline stack_view stack_view_of(const rs_geometry *geometry, const stack_line &line) {
-  stack_view view = {line.start, line.column, line.plane, -line.start / line.column, 0, 0, 0, (float)fabs(line.column),
-                     line.view,  line.main};
-  double across = 1 / line.column, along = -line.plane * across;
-  view.along_y = line.main == RS_Y ? along : across;
-  view.along_x = line.main == RS_Y ? across : along;
-  view.length = (float)(rs_ray_length(geometry, &geometry->view[line.view], 0, 0) / geometry->supersampling);
-  return view;
-}
 
 // The plane of a slice or a row that all kernels of a plan work on.
 struct stack_plane {

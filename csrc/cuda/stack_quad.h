@@ -1,119 +1,135 @@
-// stack_quad.h: the inner loop of the fast `rs_stack_cuda` kernels: four neighbouring sums that read two rows each, most of them shared.
+// stack_quad.h: the inner loop of the fast `rs_stack_cuda` kernels: four neighbouring sums that share the rows they read.
 //
-// A row is one place of a chunk of lanes in shared memory. Reading rows is what limits these kernels (128 bytes a clock and
-// multiprocessor), so a row that several of the four see is read once. Which ones do is a pattern of three steps; it is the same for all
-// lanes, hence for the warp, and every pattern has code of its own that keeps rows in registers.
+// A row is one place of a chunk of lanes in shared memory, and reading rows is what limits these kernels (128 bytes a clock and
+// multiprocessor). Neighbouring sums lie `s` rows apart, so sum k starts floor(k s) or floor(k s) + 1 rows behind the first: it reads the
+// three rows from floor(k s) on with weights of which one is zero. Which rows that are is known from s alone, so a quad of sums has code
+// without branches that reads every row once; there is one for each of the eight ways in which floor(s), floor(2 s) and floor(3 s) go
+// together for s up to 2.
 #pragma once
 #include "stack_pack.h"
 
-constexpr int STACK_QUADS = STACK_THREADS / 32 * 4; // of a block: four a warp
+constexpr int STACK_WARPS = 16;     // that add, with four quads each; one more brings them rows
+constexpr int STACK_ENTRY = 4 * 12; // floats of a warp's table: for each quad 2 + 3 + 3 + 3 weights and the place of its first row
 
-// Quads come in a table in shared memory, one for each view or plane of a stage.
-struct stack_quads {
-  int32_t code[STACK_QUADS];                       // bytes from the rows of the stage to the first row, and flags in the low bits
-  float near[STACK_QUADS][4], far[STACK_QUADS][4]; // weights of the two rows of each sum
+__host__ __device__ static inline constexpr int stack_step(int kind, int k) {
+  constexpr int STEPS[8][4] = {{0, 0, 0, 0}, {0, 0, 0, 1}, {0, 0, 1, 1}, {0, 0, 1, 2},
+                               {0, 1, 2, 3}, {0, 1, 2, 4}, {0, 1, 3, 4}, {0, 1, 3, 5}};
+  return STEPS[kind][k];
+}
+
+// Which of the eight for this distance of sums.
+static inline int32_t stack_kind(double s) {
+  return s < 1. / 3 ? 0 : s < .5 ? 1 : s < 2. / 3 ? 2 : s < 1 ? 3 : s < 4. / 3 ? 4 : s < 1.5 ? 5 : s < 5. / 3 ? 6 : 7;
+}
+
+static inline stack_view stack_view_of(const rs_geometry *geometry, const stack_line &line) {
+  stack_view view = {};
+  view.start = line.start, view.column = line.column, view.plane = line.plane;
+  view.view = line.view, view.main = line.main;
+  view.length = (float)(rs_ray_length(geometry, &geometry->view[line.view], 0, 0) / geometry->supersampling);
+  view.pitch = (float)fabs(line.column);
+  const double across = 1 / line.column, along = -line.plane * across;
+  view.origin = -line.start * across;
+  view.along_y = line.main == RS_Y ? along : across;
+  view.along_x = line.main == RS_Y ? across : along;
+  view.forward_kind = stack_kind(fabs(line.column));
+  view.back_kind = stack_kind(fabs(along));
+  view.turn = (line.main == RS_Y ? 0 : 2) + (along < 0);
+  return view;
+}
+
+// Writes a part of a table: 16 neighbouring lanes of a warp are the sums of its quads in order. `position` is this lane's, in rows, and
+// rises with k, the place of the sum in its quad; `row` gives the bytes from the rows of the stage to one of them. Where all four sums of
+// a quad lie outside low <= row < high, its weights are zero; where that holds for all four quads, the place is -1. All 32 lanes call.
+template <typename Row>
+__device__ static inline void stack_make_quads(float *table, double position, int kind, int32_t low, int32_t high, float pitch, Row row) {
+  const int lane = threadIdx.x % 32, k = lane % 4;
+  const int step1 = kind >= 4,
+            step2 = kind >= 6   ? 3
+                    : kind >= 4 ? 2
+                                : kind >= 2,
+            step3 = kind < 4 ? kind - (kind >= 2) : kind - 1 - (kind >= 6);
+  const int32_t cell = (int32_t)floor(position), first = __shfl_sync(0xffffffffu, cell, lane & ~3);
+  const int step = k == 0 ? 0 : k == 1 ? step1 : k == 2 ? step2 : step3;
+  const bool behind = k && cell - first > step; // held to one of the two, in case that rounding moved a position across a row
+  const float part = (float)(position - (first + step + behind));
+  const bool seen = first + step3 + 2 >= low && first < high;
+  const unsigned group = __ballot_sync(0xffffffffu, seen) >> (lane & 16) & 0xffffu;
+  const float near = seen ? fmaxf(0, 1 - pitch * part) : 0, far = seen ? fmaxf(0, 1 - pitch * (1 - part)) : 0;
+  float *quad = table + lane % 16 / 4 * 12;
+  if (k == 0) {
+    quad[0] = near;
+    quad[1] = far;
+    quad[11] = __int_as_float(!group ? -1 : row(seen ? first : INT32_MIN));
+  } else {
+    quad[3 * k - 1] = behind ? 0 : near;
+    quad[3 * k] = behind ? near : far;
+    quad[3 * k + 1] = behind ? far : 0;
+  }
+}
+
+// Adds four quads. `rows` are those of the stage, at this thread's lanes.
+template <int VEC, int KIND>
+__device__ static inline void stack_add_quads(stack_vector<VEC> (&sum)[4][4], const float *table, const char *rows) {
+  constexpr int SECOND = stack_step(KIND, 1), THIRD = stack_step(KIND, 2), FOURTH = stack_step(KIND, 3);
+#pragma unroll
+  for (int q = 0; q < 4; q++) {
+    const float4 a = reinterpret_cast<const float4 *>(table)[3 * q], b = reinterpret_cast<const float4 *>(table)[3 * q + 1],
+                 c = reinterpret_cast<const float4 *>(table)[3 * q + 2];
+    const char *from = rows + __float_as_int(c.w);
+    stack_vector<VEC> row[FOURTH + 3];
+#pragma unroll
+    for (int k = 0; k < FOURTH + 3; k++) row[k] = stack_load<VEC>(reinterpret_cast<const float *>(from + k * 128 * VEC));
+    stack_add(sum[q][0], a.x, row[0]);
+    stack_add(sum[q][1], a.z, row[SECOND]);
+    stack_add(sum[q][2], b.y, row[THIRD]);
+    stack_add(sum[q][3], c.x, row[FOURTH]);
+    stack_add(sum[q][0], a.y, row[1]);
+    stack_add(sum[q][1], a.w, row[SECOND + 1]);
+    stack_add(sum[q][2], b.z, row[THIRD + 1]);
+    stack_add(sum[q][3], c.y, row[FOURTH + 1]);
+    stack_add(sum[q][1], b.x, row[SECOND + 2]);
+    stack_add(sum[q][2], b.w, row[THIRD + 2]);
+    stack_add(sum[q][3], c.z, row[FOURTH + 2]);
+  }
+}
+
+// ---- rows on their way to shared memory
+
+// Tells when the copies of a stage have arrived: a warp sends them, each lane its own, and every thread waits.
+struct stack_arrival {
+  uint64_t state;
 };
 
-// The second to fourth sum start 0 or 1 rows behind the one before them (bits 0 ... 2), or one more with STACK_WIDE.
-enum { STACK_WIDE = 8, STACK_NOTHING = 16, STACK_DOWN = 32, STACK_FLAGS = 63 };
-
-// Makes the entry of four sums at positions 0 ... 3 in rows, counted in the direction of `sign`, from `first` of the stage's rows on.
-// weight(part, near, far) gives the weights of the rows before and behind a position. Steps are held to what a pattern allows, in case
-// that rounding moved a position across a row.
-template <typename Weight>
-__device__ static inline void stack_make_quad(stack_quads *table, int quad, const double *position, int sign, bool wide, int row_bytes,
-                                              int32_t first, int32_t low, int32_t high, Weight weight) {
-  auto cell_of = [&](double p) { return sign < 0 ? -(int32_t)floor(p) - 1 : (int32_t)floor(p); };
-  const int32_t start = cell_of(position[0]);
-  int32_t cell = start, flags = (sign < 0 ? STACK_DOWN : 0) | (wide ? STACK_WIDE : 0);
-#pragma unroll
-  for (int k = 0; k < 4; k++) {
-    if (k) {
-      const int bit = cell_of(position[k]) - cell > wide;
-      flags |= bit << (k - 1);
-      cell += bit + wide;
-    }
-    weight((float)(sign * position[k] - cell), table->near[quad][k], table->far[quad][k]);
-  }
-  const int32_t one = sign * start, other = sign * (cell + 1);
-  const bool nothing = (one < other ? other : one) < low || (one < other ? one : other) >= high;
-  table->code[quad] = nothing ? STACK_NOTHING : ((one - first) * row_bytes) | flags;
-}
-
-template <int VEC, int A, int B, int C>
-__device__ static inline void stack_add_rows(stack_vector<VEC> &sum0, stack_vector<VEC> &sum1, stack_vector<VEC> &sum2,
-                                             stack_vector<VEC> &sum3, const char *rows, int stride, float4 near, float4 far) {
-  constexpr int FIRST = A, SECOND = A + B, THIRD = A + B + C;
-  stack_vector<VEC> row[THIRD + 2];
-#pragma unroll
-  for (int k = 0; k < THIRD + 2; k++) row[k] = stack_load<VEC>(reinterpret_cast<const float *>(rows + k * stride));
-  stack_add(sum0, near.x, row[0]);
-  stack_add(sum0, far.x, row[1]);
-  stack_add(sum1, near.y, row[FIRST]);
-  stack_add(sum1, far.y, row[FIRST + 1]);
-  stack_add(sum2, near.z, row[SECOND]);
-  stack_add(sum2, far.z, row[SECOND + 1]);
-  stack_add(sum3, near.w, row[THIRD]);
-  stack_add(sum3, far.w, row[THIRD + 1]);
-}
-
-// Adds a quad. `rows` are those of the stage, at this thread's lanes.
-template <int VEC, bool WIDE>
-__device__ static inline void stack_add_quad(stack_vector<VEC> &a, stack_vector<VEC> &b, stack_vector<VEC> &c, stack_vector<VEC> &d,
-                                             int32_t code, const char *rows, float4 near, float4 far) {
-  const int stride = code & STACK_DOWN ? -128 * VEC : 128 * VEC;
-  rows += code & ~STACK_FLAGS;
-  switch (code & (WIDE ? 31 : 23)) {
-  case 0: stack_add_rows<VEC, 0, 0, 0>(a, b, c, d, rows, stride, near, far); break;
-  case 1: stack_add_rows<VEC, 1, 0, 0>(a, b, c, d, rows, stride, near, far); break;
-  case 2: stack_add_rows<VEC, 0, 1, 0>(a, b, c, d, rows, stride, near, far); break;
-  case 3: stack_add_rows<VEC, 1, 1, 0>(a, b, c, d, rows, stride, near, far); break;
-  case 4: stack_add_rows<VEC, 0, 0, 1>(a, b, c, d, rows, stride, near, far); break;
-  case 5: stack_add_rows<VEC, 1, 0, 1>(a, b, c, d, rows, stride, near, far); break;
-  case 6: stack_add_rows<VEC, 0, 1, 1>(a, b, c, d, rows, stride, near, far); break;
-  case 7: stack_add_rows<VEC, 1, 1, 1>(a, b, c, d, rows, stride, near, far); break;
-  default: break;
-  }
-  if constexpr (WIDE) {
-    switch (code & 31) {
-    case 8: stack_add_rows<VEC, 1, 1, 1>(a, b, c, d, rows, stride, near, far); break;
-    case 9: stack_add_rows<VEC, 2, 1, 1>(a, b, c, d, rows, stride, near, far); break;
-    case 10: stack_add_rows<VEC, 1, 2, 1>(a, b, c, d, rows, stride, near, far); break;
-    case 11: stack_add_rows<VEC, 2, 2, 1>(a, b, c, d, rows, stride, near, far); break;
-    case 12: stack_add_rows<VEC, 1, 1, 2>(a, b, c, d, rows, stride, near, far); break;
-    case 13: stack_add_rows<VEC, 2, 1, 2>(a, b, c, d, rows, stride, near, far); break;
-    case 14: stack_add_rows<VEC, 1, 2, 2>(a, b, c, d, rows, stride, near, far); break;
-    case 15: stack_add_rows<VEC, 2, 2, 2>(a, b, c, d, rows, stride, near, far); break;
-    default: break;
-    }
-  }
-}
-
-// Copies 16 bytes to shared memory, or writes zeros there, while the thread goes on; stack_arrived waits for all of a thread's copies.
-__device__ static inline void stack_copy(float *shared, const float *from, bool inside) {
 #ifdef __CUDA_ARCH__
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(shared)), "l"(from),
-               "r"(inside ? 16 : 0)
+__device__ static inline unsigned stack_address(const void *shared) { return (unsigned)__cvta_generic_to_shared(shared); }
+__device__ static inline void stack_expect_lanes(stack_arrival *arrival) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 32;" ::"r"(stack_address(arrival)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ static inline void stack_send(stack_arrival *arrival, float *shared, const float *from, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(stack_address(arrival)), "r"(bytes) : "memory");
+  if (bytes)
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stack_address(shared)),
+                 "l"(from), "r"(bytes), "r"(stack_address(arrival))
+                 : "memory");
+}
+__device__ static inline void stack_wait(stack_arrival *arrival, int phase) {
+  asm volatile("{\n"
+               ".reg .pred arrived;\n"
+               "again:\n"
+               "mbarrier.try_wait.parity.shared::cta.b64 arrived, [%0], %1;\n"
+               "@arrived bra done;\n"
+               "bra again;\n"
+               "done:\n"
+               "}" ::"r"(stack_address(arrival)),
+               "r"(phase)
                : "memory");
+}
 #else
-  for (int k = 0; k < 4; k++) shared[k] = inside ? from[k] : 0;
+__device__ static inline void stack_expect_lanes(stack_arrival *) {}
+__device__ static inline void stack_send(stack_arrival *, float *shared, const float *from, unsigned bytes) {
+  for (unsigned k = 0; k < bytes / sizeof(float); k++) shared[k] = from[k];
+}
+__device__ static inline void stack_wait(stack_arrival *, int) {}
 #endif
-}
-__device__ static inline void stack_arrived() {
-#ifdef __CUDA_ARCH__
-  asm volatile("cp.async.wait_all;" ::: "memory");
-#endif
-}
-
-// Copies the places low ... low + count - 1 of a line of `line` places, `step` floats apart, to rows in shared memory, by the whole block.
-// Places off the line are zero.
-template <int VEC>
-__device__ static inline void stack_copy_rows(float *rows, const float *from, int64_t step, int32_t low, int32_t count, int32_t line) {
-  constexpr int PIECES = 8 * VEC; // of a row
-  const int piece = threadIdx.x % PIECES * 4;
-  for (int32_t r = threadIdx.x / PIECES; r < count; r += STACK_THREADS / PIECES) {
-    const int32_t place = low + r;
-    const bool inside = place >= 0 && place < line;
-    stack_copy(rows + r * 32 * VEC + piece, from + (inside ? place : 0) * step + piece, inside);
-  }
-}
