@@ -1,0 +1,165 @@
+// general_back.h: the transpose of general_forward.h as a gather.
+//
+// A thread owns voxels and asks which rays of a view pass within one voxel of them on their plane of the main axis: those in the box
+// around the projected footprint. Their weights are those of forward. No sums are shared, so results are the same in every run.
+//
+// Projections are copied view by view with MARGIN pixels of zeros around, one value for every ray of a supersampled pixel, times the
+// length of ray between two planes: so a quick look takes the same number of pixels for all voxels of a tile and checks none.
+#pragma once
+#include "general_sight.h"
+
+namespace {
+
+constexpr int WIDTH = 16, HEIGHT = THREADS / WIDTH; // a tile of voxels along x and y
+constexpr int VIEWS = 16;                           // views that back prepares at once
+
+__global__ void __launch_bounds__(THREADS) pack(general_problem p, int32_t first, int32_t views, const float *projections, float *packed) {
+  const int32_t s = p.supersampling, rows = p.rows * s, columns = p.columns * s, wide = columns + 2 * MARGIN;
+  const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, view_floats = (int64_t)wide * (rows + 2 * MARGIN);
+  if (i >= views * view_floats) return;
+  const int32_t number = (int32_t)(i / view_floats), row = (int32_t)(i % view_floats / wide) - MARGIN;
+  const int32_t column = (int32_t)(i % view_floats % wide) - MARGIN;
+  float value = 0;
+  if (row >= 0 && row < rows && column >= 0 && column < columns) {
+    const ray_view &view = p.view[first + number];
+    const ray r = aim(view, row, column);
+    double world = 0;
+    for (int k = 0; k < 3; k++) world += r.way[k] * view.voxel[k] * (r.way[k] * view.voxel[k]);
+    value = projections[((int64_t)(row / s) * p.views + first + number) * p.columns + column / s];
+    value *= (float)(sqrt(world) / (fabs(r.way[0]) * s * s));
+    if (r.way[0] == 0) value = 0;
+  }
+  packed[i] = value;
+}
+
+// Where the ray in row and column 0 is from the voxel (i, j, k), as a numerator, and what rows and columns add.
+struct offsets {
+  float a, b, a_row, b_row, a_column, b_column;
+};
+
+__device__ inline offsets offsets_of(const sight &s, float i, float j, float k) {
+  return {s.a + i * s.way[1] - j * s.way[0], s.b + i * s.way[2] - k * s.way[0],    s.a_row + i * s.v[1] - j * s.v[0],
+          s.b_row + i * s.v[2] - k * s.v[0], s.a_column + i * s.u[1] - j * s.u[0], s.b_column + i * s.u[2] - k * s.u[0]};
+}
+
+__device__ inline float weigh(float a, float b) { return __saturatef(1 - fabsf(a)) * __saturatef(1 - fabsf(b)); }
+
+// Rounds up, and keeps where packed projections reach.
+__device__ inline float whole_above(float at, float first, float count) {
+  const float up = fminf(fmaxf(at + 0.5f, -first - MARGIN), count - first);
+  return up + RAY_ROOM - RAY_ROOM;
+}
+
+// What the rays of one view add to the voxel (i, j, k). `pixels` is the sight's first pixel, `pitch` floats a row.
+template <bool CONE>
+__device__ inline float receive(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, float i, float j, float k) {
+  const float depth = CONE ? s.depth[3] + i * s.depth[0] + j * s.depth[1] + k * s.depth[2] : s.depth[3];
+  const float inverse = __fdividef(1.0f, depth);
+  const float column = (s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2]) * inverse;
+  const float row = (s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2]) * inverse;
+  const float x = whole_above(column - s.reach_column, (float)s.first_column, (float)(p.columns * p.supersampling));
+  const float y = whole_above(row - s.reach_row, (float)s.first_row, (float)(p.rows * p.supersampling));
+  const offsets o = offsets_of(s, i, j, k);
+  const float *line = pixels + ((int64_t)(int32_t)y * pitch + (int32_t)x);
+  float a = o.a + y * o.a_row + x * o.a_column, b = o.b + y * o.b_row + x * o.b_column, sum = 0;
+  float way = CONE ? s.way[0] + y * s.v[0] + x * s.u[0] : 1;
+  for (int32_t m = s.near_rows; m > 0; m--, a += o.a_row, b += o.b_row, line += pitch) {
+    float a_here = a, b_here = b, way_here = way;
+    for (int32_t n = 0; n < s.near_columns; n++, a_here += o.a_column, b_here += o.b_column) {
+      const float share = CONE ? __fdividef(1.0f, way_here) : 1;
+      sum = fmaf(weigh(a_here * share, b_here * share), line[n], sum);
+      if (CONE) way_here += s.u[0];
+    }
+    if (CONE) way += s.v[0];
+  }
+  return sum;
+}
+
+// The same without haste: curved detectors, and tiles in whose voxels many pixels or the source are seen.
+__device__ __attribute__((noinline)) float receive_slowly(const general_problem &p, const sight &s, const float *pixels, int32_t pitch,
+                                                          float i, float j, float k) {
+  int32_t low_row = -s.first_row, high_row = p.rows * p.supersampling - 1 - s.first_row;
+  int32_t low = -s.first_column, high = p.columns * p.supersampling - 1 - s.first_column;
+  const bool curved = s.turn != 0;
+  if (curved) {
+    bound_curved(s, i, j, k, low, high);
+  } else {
+    const float depth = s.depth[3] + i * s.depth[0] + j * s.depth[1] + k * s.depth[2], inverse = 1 / depth;
+    const float column = (s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2]) * inverse;
+    const float row = (s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2]) * inverse;
+    // A point (e, f) beside the voxel is seen (e c_1 + f c_2) / (depth + e depth_1 + f depth_2) columns from it.
+    const float nearest = fabsf(depth) - fabsf(s.depth[1]) - fabsf(s.depth[2]);
+    if (nearest > 1e-4f * fabsf(depth)) { // else the footprint reaches the plane of the source
+      const float share = 1.0001f / nearest, slack = 1e-3f;
+      const float c = fabsf(s.column[1] - column * s.depth[1]) + fabsf(s.column[2] - column * s.depth[2]);
+      const float r = fabsf(s.row[1] - row * s.depth[1]) + fabsf(s.row[2] - row * s.depth[2]);
+      bound(column, c * share + slack, low, high);
+      bound(row, r * share + slack, low_row, high_row);
+    }
+  }
+  const offsets o = offsets_of(s, i, j, k);
+  float sum = 0;
+  for (int32_t x = low; x <= high; x++) {
+    float along = (float)x, a = o.a, b = o.b, way = s.way[0];
+    int32_t from = low_row, to = high_row;
+    if (curved) {
+      const float half = sinf(0.5f * s.turn * along), rise = 2 * half * half;
+      along = sinf(s.turn * along) / s.turn;
+      a += rise * (s.a_axis + i * s.axis[1] - j * s.axis[0]), b += rise * (s.b_axis + i * s.axis[2] - k * s.axis[0]);
+      way += rise * s.axis[0];
+    }
+    a += along * o.a_column, b += along * o.b_column, way += along * s.u[0];
+    if (curved) { // the rows within a voxel along both axes
+      const float sign = way + (float)from * s.v[0] > 0 ? 1 : -1, ahead = sign * way, step = sign * s.v[0];
+      if (ahead + (float)from * step > 0 && ahead + (float)to * step > 0) {
+        above_zero(ahead - a, step - o.a_row, from, to), above_zero(ahead + a, step + o.a_row, from, to);
+        above_zero(ahead - b, step - o.b_row, from, to), above_zero(ahead + b, step + o.b_row, from, to);
+      }
+    }
+    for (int32_t y = from; y <= to; y++) {
+      const float f = (float)y, share = 1 / (way + f * s.v[0]), weight = weigh((a + f * o.a_row) * share, (b + f * o.b_row) * share);
+      if (weight > 0) sum += weight * pixels[(int64_t)y * pitch + x];
+    }
+  }
+  return sum;
+}
+
+// A block owns WIDTH x HEIGHT x DEPTH voxels, a thread DEPTH of them; the views are first ... first + count - 1.
+template <bool CONE, int DEPTH>
+__global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output output, int32_t first, int32_t count, const float *packed) {
+  __shared__ sight sights[VIEWS];
+  const int64_t across = (p.shape[RS_X] + WIDTH - 1) / WIDTH, along = (p.shape[RS_Y] + HEIGHT - 1) / HEIGHT;
+  const int32_t corner[3] = {(int32_t)(blockIdx.x / (across * along)) * DEPTH, (int32_t)(blockIdx.x / across % along) * HEIGHT,
+                             (int32_t)(blockIdx.x % across) * WIDTH};
+  const int32_t middle[3] = {corner[0] + DEPTH / 2, corner[1] + HEIGHT / 2, corner[2] + WIDTH / 2};
+  const int32_t x = corner[2] + (int32_t)threadIdx.x % WIDTH, y = corner[1] + (int32_t)threadIdx.x / WIDTH;
+  const float way_x = (float)(x - middle[2]), way_y = (float)(y - middle[1]);
+  const int32_t pitch = p.columns * p.supersampling + 2 * MARGIN, view_rows = p.rows * p.supersampling + 2 * MARGIN;
+  float total[DEPTH] = {0};
+  for (int32_t begin = 0; begin < count; begin += VIEWS) {
+    const int32_t views = min(VIEWS, count - begin);
+    __syncthreads();
+    if ((int32_t)threadIdx.x < views)
+      look(p, p.view[first + begin + threadIdx.x], middle, DEPTH / 2, HEIGHT / 2, WIDTH / 2, sights[threadIdx.x]);
+    __syncthreads();
+    float sum[DEPTH] = {0};
+    for (int32_t view = 0; view < views; view++) {
+      const sight &s = sights[view];
+      const float *pixels = packed + (((int64_t)(begin + view) * view_rows + s.first_row + MARGIN) * pitch + s.first_column + MARGIN);
+#pragma unroll
+      for (int n = 0; n < DEPTH; n++) {
+        const float way_z = (float)(n - DEPTH / 2), i = s.main == RS_X ? way_x : s.main == RS_Y ? way_y : way_z;
+        const float j = s.main == RS_X ? way_y : way_x, k = s.main == RS_Z ? way_y : way_z;
+        sum[n] += s.near_rows ? receive<CONE>(p, s, pixels, pitch, i, j, k) : receive_slowly(p, s, pixels, pitch, i, j, k);
+      }
+    }
+    for (int n = 0; n < DEPTH; n++) total[n] += sum[n];
+  }
+  if (x >= p.shape[RS_X] || y >= p.shape[RS_Y]) return;
+  for (int n = 0; n < DEPTH; n++) {
+    const int32_t z = corner[0] + n;
+    if (z < p.shape[RS_Z]) rs_finish(output, 0, ((size_t)z * p.shape[RS_Y] + y) * p.shape[RS_X] + x, total[n]);
+  }
+}
+
+} // namespace
