@@ -29,6 +29,7 @@ struct CUevent_st {
   int device;
   bool timing;
   uint64_t last; // number of the task that ends it
+  bool asked;    // since it was recorded
   std::shared_ptr<double> time;
   std::shared_ptr<rs_capture> capture; // recorded in a capture
 };
@@ -91,6 +92,16 @@ uint64_t push(rs_task task) {
   return ++work.submitted;
 }
 
+// Every call then waits until it is carried out.
+bool blocking() {
+#if defined(__SANITIZE_ADDRESS__)
+  return true; // memory.c counts on it
+#else
+  static const bool wanted = getenv("CUDA_LAUNCH_BLOCKING") && atoi(getenv("CUDA_LAUNCH_BLOCKING"));
+  return wanted;
+#endif
+}
+
 cudaError_t health() { return work.failed ? cudaErrorLaunchFailure : cudaSuccess; }
 
 cudaError_t wait_until(locked &lock, uint64_t number) {
@@ -113,12 +124,7 @@ cudaError_t submit(cudaStream_t stream, rs_task task, bool whole_device_stream) 
     return cudaErrorStreamCaptureImplicit;
   }
   stream->last = push(std::move(task));
-#if defined(__SANITIZE_ADDRESS__)
-  const bool blocking = true; // memory.c counts on it
-#else
-  static const bool blocking = getenv("CUDA_LAUNCH_BLOCKING") && atoi(getenv("CUDA_LAUNCH_BLOCKING"));
-#endif
-  if (blocking) {
+  if (blocking()) {
     uint64_t number = stream->last;
     locked lock(work.mutex, std::adopt_lock);
     work.changed.wait(lock, [number] { return work.finished >= number; });
@@ -311,7 +317,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 // Events
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
-  *event = new CUevent_st{rs_device(), !(flags & cudaEventDisableTiming), 0, nullptr, nullptr};
+  *event = new CUevent_st{rs_device(), !(flags & cudaEventDisableTiming), 0, true, nullptr, nullptr};
   return cudaSuccess;
 }
 
@@ -333,6 +339,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   auto stamp = [time] { *time = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); };
   cudaError_t error = submit(own, stamp, !stream);
   event->last = own->last;
+  event->asked = false;
   return rs_report(error);
 }
 
@@ -344,6 +351,9 @@ static cudaError_t settle_event(cudaEvent_t event, bool wait) {
     return rs_report(cudaErrorCapturedEvent);
   }
   cudaError_t error = wait ? unsafe_call() : cudaSuccess;
+  // Whoever asks again and again must not find all work done at once, as no GPU does that.
+  if (!wait && blocking() && !event->asked) error = cudaErrorNotReady;
+  event->asked = true;
   return rs_report(error ? error : wait ? wait_until(lock, event->last) : query(event->last));
 }
 
