@@ -7,6 +7,7 @@ CC ?= cc
 NODE_MODULES := node_modules/.package-lock.json
 BIN := node_modules/.bin
 BUN := $(BIN)/bun
+TFJS := node_modules/@tensorflow/tfjs-core/package.json
 NODE_FFI := node_modules/.cache/node/node_modules/.bin/node
 
 WARNINGS := -Wall -Wextra -Werror
@@ -15,7 +16,7 @@ ALL_CFLAGS := -std=c11 $(CFLAGS) -fPIC -fvisibility=hidden $(WARNINGS) $(EXTRA_C
 LDLIBS := -lm -lpthread
 
 # Every file with vector kernels is compiled once a target; csrc/dispatch.c picks one at load.
-KERNELS := slice stack upright general astra
+KERNELS := slice stack upright general astra convolve product
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)
 TARGETS := avx512 avx2 plain
 else
@@ -48,7 +49,7 @@ EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=f
 EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
 EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
 
-.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean test-emulated test-sanitized
+.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean test-emulated test-sanitized test-tfjs
 all: found cpu
 
 help:
@@ -60,6 +61,7 @@ help:
 	@echo "make test-reference  what ASTRA and tomosipo computed, case by case (RAYSUM_REFERENCE)"
 	@echo "make bundle     an archive for a machine with a GPU and no network ($(BUNDLE)), and there:"
 	@echo "make test-gpu   every test on cuda:0, in Bun alone"
+	@echo "make test-tfjs  TensorFlow.js's own suite on our backend, in every runtime (TFJS_ARGS: names of devices)"
 	@echo "make check      types, format, lint, generated symbols, exported symbols"
 	@echo "make benchmark  projections and SIRT on this machine (BENCH_ARGS)"
 	@echo "make format     formats TypeScript and C"
@@ -116,9 +118,14 @@ $(BUILD)/%.o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(NODE_MODULES): package-lock.json
-	npm install --no-save --no-audit --no-fund
+	npm install --no-save --workspaces=false --no-audit --no-fund
 	@$(BUN) --version > /dev/null 2>&1 || node node_modules/bun/install.js
 	@touch $@
+
+# TensorFlow.js is a dependency of the workspace test/tfjs: only what needs it waits for its 80 MB.
+$(TFJS): package-lock.json | $(NODE_MODULES)
+	npm install --no-save --no-audit --no-fund
+	@touch $(NODE_MODULES) $@
 
 sirt: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/sirt.ts $(SIRT_ARGS)
@@ -128,7 +135,7 @@ $(NODE_FFI): | $(NODE_MODULES)
 	@node -e 'require("node:ffi")' 2> /dev/null || npm install --prefix node_modules/.cache/node --no-save --no-package-lock \
 	  --no-audit --no-fund node-$$(node -p 'process.platform + "-" + process.arch')@26.10.0 || true
 
-test: $(NODE_MODULES) $(CPU_LIBRARY) $(NODE_FFI)
+test: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/run.ts $(TEST_ARGS)
 
 # For a machine with a GPU and without a network: unpack, then make test-gpu there. It needs make and nothing else.
@@ -164,13 +171,16 @@ test-sanitized: $(OBJECTS)
 test-reference: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) test/reference.ts
 
+test-tfjs: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY) $(NODE_FFI)
+	$(BUN) test/tfjs/run.ts $(TFJS_ARGS)
+
 benchmark: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/benchmark.ts $(BENCH_ARGS)
 
 symbols: $(NODE_MODULES)
 	$(BUN) csrc/bindings.ts
 
-check: $(NODE_MODULES) $(CPU_LIBRARY)
+check: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY)
 	$(BIN)/tsc --noEmit -p .
 	$(BIN)/biome check .
 	$(BUN) csrc/bindings.ts --check
