@@ -33,8 +33,8 @@ static void resolve(rs_check *check, rs_tensor_convolving *w, int64_t out, int64
   int64_t input = elements[0], output = elements[1], filter = elements[2];
   int64_t out_count = w->op == RS_CONVOLUTION ? output : w->op == RS_CONVOLUTION_INPUT_GRADIENT ? input : filter;
   w->out = rs_check_floats(check, out, out_count, "out");
-  w->a = rs_check_operand(check, a, w->op == RS_CONVOLUTION_INPUT_GRADIENT ? output : input, w->out, out_count, "out and a");
-  w->b = rs_check_operand(check, b, w->op == RS_CONVOLUTION_FILTER_GRADIENT ? output : filter, w->out, out_count, "out and b");
+  w->a = rs_check_operand(check, a, w->op == RS_CONVOLUTION_INPUT_GRADIENT ? output : input, w->out, out_count, "a");
+  w->b = rs_check_operand(check, b, w->op == RS_CONVOLUTION_FILTER_GRADIENT ? output : filter, w->out, out_count, "b");
 }
 
 static int32_t run_convolve(rs_operation *operation, void *arguments) { return rs_products_here()->convolve(operation, arguments); }
@@ -167,7 +167,7 @@ int32_t rs_tensor_product(int64_t out, int64_t a, int64_t b, const int64_t *shap
   p.b_row = transpose_b ? 1 : p.n;
   p.b_column = transpose_b ? p.k : 1;
   p.out = rs_check_floats(&check, out, out_count, "out");
-  p.a = rs_check_operand(&check, a, a_count, p.out, out_count, "out and a");
-  p.b = rs_check_operand(&check, b, b_count, p.out, out_count, "out and b");
+  p.a = rs_check_operand(&check, a, a_count, p.out, out_count, "a");
+  p.b = rs_check_operand(&check, b, b_count, p.out, out_count, "b");
   return rs_tensor_push(&check, "tensor_product", run_product, &p, sizeof p);
 }

@@ -36,10 +36,17 @@ static inline int64_t rs_check_product(rs_check *check, const char *what, int co
   return product;
 }
 
-// An operand of `count` elements that shares no memory with out.
+// Fails where a range of elements shares memory with out.
+static inline void rs_check_apart_from(rs_check *check, const void *out, int64_t out_count, const void *in, int64_t count,
+                                       const char *what) {
+  const char *a = (const char *)out, *b = (const char *)in;
+  if (!check->status && a < b + 4 * count && b < a + 4 * out_count) check->status = rs_fail(RS_EARGUMENT, "out and %s share memory", what);
+}
+
+// An operand of `count` elements, apart from out.
 static inline void *rs_check_operand(rs_check *check, int64_t pointer, int64_t count, const void *out, int64_t out_count,
                                      const char *what) {
   void *address = rs_check_floats(check, pointer, count, what);
-  rs_check_apart(check, out, out_count, address, count, what);
+  rs_check_apart_from(check, out, out_count, address, count, what);
   return address;
 }

@@ -89,7 +89,7 @@ static rs_tensor_elements elements(rs_check *check, int64_t out, int64_t a, int6
   rs_tensor_elements e = {.count = count};
   e.out = rs_check_floats(check, out, count, "out");
   e.a = rs_check_floats(check, a, count, "a");
-  if (e.a != e.out) rs_check_apart(check, e.out, count, e.a, count, "out and a");
+  if (e.a != e.out) rs_check_apart_from(check, e.out, count, e.a, count, "a");
   return e;
 }
 

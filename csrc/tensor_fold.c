@@ -112,7 +112,7 @@ int32_t rs_tensor_fold(int32_t op, int32_t type, int64_t out, int64_t a, int64_t
   rs_check_choice(&check, type, RS_INT32, "type");
   int64_t count = rs_check_product(&check, "reduction", 3, (const int64_t[]){outer, axis, inner});
   f.out = rs_check_floats(&check, out, count / (axis > 0 ? axis : 1), "out");
-  f.a = rs_check_operand(&check, a, count, f.out, check.status ? 0 : count / axis, "out and a");
+  f.a = rs_check_operand(&check, a, count, f.out, check.status ? 0 : count / axis, "a");
   return rs_tensor_push(&check, "tensor_fold", run_fold, &f, sizeof f);
 }
 
@@ -139,6 +139,6 @@ int32_t rs_tensor_softmax(int64_t out, int64_t a, int64_t rows, int64_t columns)
   int64_t count = rs_check_product(&check, "softmax", 2, (const int64_t[]){rows, columns});
   r.out = rs_check_floats(&check, out, count, "out");
   r.a = rs_check_floats(&check, a, count, "a");
-  if (r.a != r.out) rs_check_apart(&check, r.out, count, r.a, count, "out and a");
+  if (r.a != r.out) rs_check_apart_from(&check, r.out, count, r.a, count, "a");
   return rs_tensor_push(&check, "tensor_softmax", run_softmax, &r, sizeof r);
 }

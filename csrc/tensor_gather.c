@@ -26,8 +26,8 @@ int32_t rs_tensor_gather(int64_t out, int64_t a, int64_t index, int64_t batch, i
   int64_t a_count = rs_check_product(&check, "gather source", 4, (const int64_t[]){batch, outer, axis, inner});
   int64_t out_count = rs_check_product(&check, "gather result", 4, (const int64_t[]){batch, outer, picks, inner});
   g.out = (int32_t *)rs_check_floats(&check, out, out_count, "out");
-  g.a = rs_check_operand(&check, a, a_count, g.out, out_count, "out and a");
-  g.index = rs_check_operand(&check, index, batch * picks, g.out, out_count, "out and index");
+  g.a = rs_check_operand(&check, a, a_count, g.out, out_count, "a");
+  g.index = rs_check_operand(&check, index, batch * picks, g.out, out_count, "index");
   return rs_tensor_push(&check, "tensor_gather", run_gather, &g, sizeof g);
 }
 
@@ -61,7 +61,7 @@ int32_t rs_tensor_segment_sum(int32_t type, int64_t out, int64_t a, int64_t inde
   int64_t a_count = rs_check_product(&check, "rows", 2, (const int64_t[]){rows, inner});
   int64_t out_count = rs_check_product(&check, "segments", 2, (const int64_t[]){segments, inner});
   s.out = rs_check_floats(&check, out, out_count, "out");
-  s.a = rs_check_operand(&check, a, a_count, s.out, out_count, "out and a");
-  s.index = rs_check_operand(&check, index, rows, s.out, out_count, "out and index");
+  s.a = rs_check_operand(&check, a, a_count, s.out, out_count, "a");
+  s.index = rs_check_operand(&check, index, rows, s.out, out_count, "index");
   return rs_tensor_push(&check, "tensor_segment_sum", run_segment_sum, &s, sizeof s);
 }

@@ -112,7 +112,7 @@ int32_t rs_tensor_pool(int32_t op, int64_t out, int64_t a, const int64_t *shape)
   int64_t elements[3];
   rs_tensor_convolving w = pooling(&check, op, shape, elements);
   w.out = rs_check_floats(&check, out, elements[1], "out");
-  w.a = rs_check_operand(&check, a, elements[0], w.out, elements[1], "out and a");
+  w.a = rs_check_operand(&check, a, elements[0], w.out, elements[1], "a");
   return rs_tensor_push(&check, "tensor_pool", run_pool, &w, sizeof w);
 }
 
@@ -121,8 +121,8 @@ int32_t rs_tensor_pool_gradient(int32_t op, int64_t out, int64_t a, int64_t b, c
   int64_t elements[3];
   rs_tensor_convolving w = pooling(&check, op, shape, elements);
   w.out = rs_check_floats(&check, out, elements[0], "out");
-  w.a = rs_check_operand(&check, a, elements[1], w.out, elements[0], "out and a");
-  if (op == RS_POOL_LARGEST) w.b = rs_check_operand(&check, b, elements[0], w.out, elements[0], "out and b");
+  w.a = rs_check_operand(&check, a, elements[1], w.out, elements[0], "a");
+  if (op == RS_POOL_LARGEST) w.b = rs_check_operand(&check, b, elements[0], w.out, elements[0], "b");
   return rs_tensor_push(&check, "tensor_pool_gradient", run_pool_gradient, &w, sizeof w);
 }
 
@@ -199,7 +199,7 @@ int32_t rs_tensor_resize(int32_t op, int64_t out, int64_t a, const int64_t *shap
   int64_t in_count, out_count;
   rs_tensor_resizing r = resizing(&check, op, shape, align_corners, half_pixel_centres, &in_count, &out_count);
   r.target = rs_check_floats(&check, out, out_count, "out");
-  r.source = rs_check_operand(&check, a, in_count, r.target, out_count, "out and a");
+  r.source = rs_check_operand(&check, a, in_count, r.target, out_count, "a");
   return rs_tensor_push(&check, "tensor_resize", run_resize, &r, sizeof r);
 }
 
@@ -209,7 +209,7 @@ int32_t rs_tensor_resize_gradient(int32_t op, int64_t out, int64_t a, const int6
   int64_t in_count, out_count;
   rs_tensor_resizing r = resizing(&check, op, shape, align_corners, half_pixel_centres, &in_count, &out_count);
   r.target = rs_check_floats(&check, out, in_count, "out");
-  r.source = rs_check_operand(&check, a, out_count, r.target, in_count, "out and a");
+  r.source = rs_check_operand(&check, a, out_count, r.target, in_count, "a");
   return rs_tensor_push(&check, "tensor_resize_gradient", run_resize_gradient, &r, sizeof r);
 }
 
@@ -239,10 +239,10 @@ int32_t rs_tensor_normalize(int64_t out, int64_t a, int64_t mean, int64_t varian
     check.status = rs_fail(RS_EARGUMENT, "%lld elements of %lld channels: expected a multiple", (long long)count, (long long)channels);
   n.out = rs_check_floats(&check, out, count, "out");
   n.a = rs_check_floats(&check, a, count, "a");
-  if (n.a != n.out) rs_check_apart(&check, n.out, count, n.a, count, "out and a");
-  n.mean = rs_check_operand(&check, mean, channels, n.out, count, "out and mean");
-  n.variance = rs_check_operand(&check, variance, channels, n.out, count, "out and variance");
-  if (offset) n.offset = rs_check_operand(&check, offset, channels, n.out, count, "out and offset");
-  if (scale) n.scale = rs_check_operand(&check, scale, channels, n.out, count, "out and scale");
+  if (n.a != n.out) rs_check_apart_from(&check, n.out, count, n.a, count, "a");
+  n.mean = rs_check_operand(&check, mean, channels, n.out, count, "mean");
+  n.variance = rs_check_operand(&check, variance, channels, n.out, count, "variance");
+  if (offset) n.offset = rs_check_operand(&check, offset, channels, n.out, count, "offset");
+  if (scale) n.scale = rs_check_operand(&check, scale, channels, n.out, count, "scale");
   return rs_tensor_push(&check, "tensor_normalize", run_normalize, &n, sizeof n);
 }

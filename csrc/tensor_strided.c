@@ -169,7 +169,7 @@ static void operand(rs_check *check, rs_tensor_strided *s, int which, int64_t po
     if (reach < 0) out_low += reach;
     if (reach > 0) out_high += reach;
   }
-  if (!same) rs_check_apart(check, (int32_t *)s->operand[0] + out_low, out_high - out_low + 1, first, high - low + 1, what);
+  if (!same) rs_check_apart_from(check, (int32_t *)s->operand[0] + out_low, out_high - out_low + 1, first, high - low + 1, what);
 }
 
 int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t b, int32_t rank, const int64_t *table) {
@@ -184,8 +184,8 @@ int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t
   s.op = op;
   s.type = type;
   operand(&check, &s, 0, out, NULL, "out");
-  operand(&check, &s, 1, a, table + rank, "out and a");
-  operand(&check, &s, 2, b, table + 2 * rank, "out and b");
+  operand(&check, &s, 1, a, table + rank, "a");
+  operand(&check, &s, 2, b, table + 2 * rank, "b");
   return rs_tensor_push(&check, "tensor_join", run_join, &s, sizeof s);
 }
 
@@ -193,9 +193,9 @@ int32_t rs_tensor_select(int64_t out, int64_t condition, int64_t a, int64_t b, i
   rs_check check = RS_CHECK;
   rs_tensor_strided s = layout(&check, rank, table, 4);
   operand(&check, &s, 0, out, NULL, "out");
-  operand(&check, &s, 1, condition, table + rank, "out and condition");
-  operand(&check, &s, 2, a, table + 2 * rank, "out and a");
-  operand(&check, &s, 3, b, table + 3 * rank, "out and b");
+  operand(&check, &s, 1, condition, table + rank, "condition");
+  operand(&check, &s, 2, a, table + 2 * rank, "a");
+  operand(&check, &s, 3, b, table + 3 * rank, "b");
   return rs_tensor_push(&check, "tensor_select", run_select, &s, sizeof s);
 }
 
@@ -203,6 +203,6 @@ int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *tabl
   rs_check check = RS_CHECK;
   rs_tensor_strided s = layout(&check, rank, table, 2);
   operand(&check, &s, 0, out, table + rank, "out");
-  operand(&check, &s, 1, a, table + 2 * rank, "out and a");
+  operand(&check, &s, 1, a, table + 2 * rank, "a");
   return rs_tensor_push(&check, "tensor_copy", run_copy, &s, sizeof s);
 }

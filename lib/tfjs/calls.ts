@@ -70,10 +70,7 @@ export function joinInto(backend: RaysumBackend, op: number, out: TensorInfo, a:
 export function select(backend: RaysumBackend, condition: TensorInfo, a: TensorInfo, b: TensorInfo): TensorInfo {
   const out = backend.output(a.shape, a.dtype);
   if (sizeOf(a.shape) === 0) return out;
-  // A vector condition chooses along the first axis.
-  const lead = condition.shape.length === 1 && a.shape.length > 1 ? a.shape.length - 1 : 0;
-  const shape = [...condition.shape, ...new Array<number>(lead).fill(1)];
-  const strides = [broadcastStrides(shape, a.shape), stridesOf(a.shape), broadcastStrides(b.shape, a.shape)];
+  const strides = [condition, a, b].map(({ shape }) => broadcastStrides(shape, a.shape));
   const { rank, table } = strideTable(a.shape, strides);
   const [to, chooser, left, right] = [out, condition, a, b].map((tensor) => backend.pointer(tensor));
   check(native().rs_tensor_select(to!, chooser!, left!, right!, rank, table));

@@ -1,3 +1,5 @@
 export { fallbacks } from "./fallback.ts";
-export { backendName, nativeKernels, type RegisterOptions, register } from "./register.ts";
+export { arrayOf, type Layer, type LayerOptions, layer, tensorOf } from "./layer.ts";
+export { backendName } from "./names.ts";
+export { nativeKernels, type RegisterOptions, register } from "./register.ts";
 export type { TensorFlow } from "./tensorflow.ts";

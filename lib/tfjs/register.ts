@@ -1,10 +1,13 @@
 import type { KernelFunc } from "@tensorflow/tfjs-core";
-import { type Device, devices } from "../device.ts";
+import { devices } from "../device.ts";
 import { RaysumError } from "../errors.ts";
 import { RaysumBackend } from "./backend.ts";
 import { stockKernel } from "./fallback.ts";
+import { registerGradients } from "./gradients.ts";
 import type { Kernel } from "./kernel.ts";
-import { kernels } from "./kernels/index.ts";
+import { kernels as tensorKernels } from "./kernels/index.ts";
+import { mapGradient, mapKernel } from "./layer.ts";
+import { backendName } from "./names.ts";
 import { remember, type TensorFlow } from "./tensorflow.ts";
 
 export interface RegisterOptions {
@@ -18,13 +21,10 @@ export interface RegisterOptions {
 /** Of all backends, which one TensorFlow.js starts with: the stock ones have 1 to 3. */
 const PRIORITY = { cpu: 5, cuda: 10 };
 
+const kernels: readonly Kernel[] = [...tensorKernels, mapKernel];
+
 /** Names of the kernels that run on the device. */
 export const nativeKernels: readonly string[] = Object.freeze(kernels.map(({ name }) => name).sort());
-
-/** The name of a device's backend: `raysum-cpu`, `raysum-cuda:0`. */
-export function backendName(device: Device): string {
-  return `raysum-${device.name}`;
-}
 
 function kernelFunction({ name, run }: Kernel, stock: KernelFunc | undefined): KernelFunc {
   return ({ inputs, attrs, backend }) => {
@@ -50,6 +50,8 @@ export function register(tf: TensorFlow, { strict = false }: RegisterOptions = {
   const stock = new Map(
     tf.getKernelsForBackend("cpu").map((config) => [config.kernelName, stockKernel(tf, config, strict)]),
   );
+  registerGradients(tf);
+  tf.registerGradient(mapGradient);
   for (const device of devices()) {
     const name = backendName(device);
     for (const { kernelName } of tf.getKernelsForBackend(name)) tf.unregisterKernel(kernelName, name);
@@ -57,6 +59,6 @@ export function register(tf: TensorFlow, { strict = false }: RegisterOptions = {
     for (const own of kernels) table.set(own.name, kernelFunction(own, stock.get(own.name)));
     for (const [kernelName, kernelFunc] of table) tf.registerKernel({ kernelName, backendName: name, kernelFunc });
     const priority = device.id === 0 ? PRIORITY.cpu : PRIORITY.cuda - device.id / 64;
-    tf.registerBackend(name, () => new RaysumBackend(tf, device), priority);
+    if (!tf.findBackendFactory(name)) tf.registerBackend(name, () => new RaysumBackend(tf, device), priority);
   }
 }

@@ -1,6 +1,6 @@
 // Kernels that hand tensors on, make them, or change their type.
 import type { DataType, TensorInfo } from "@tensorflow/tfjs-core";
-import { sizeOf } from "../../shape.ts";
+import { sameShape, sizeOf } from "../../shape.ts";
 import type { RaysumBackend } from "../backend.ts";
 import { cast, fill, isHeld, select } from "../calls.ts";
 import { type Inputs, type Kernel, kernel } from "../kernel.ts";
@@ -50,7 +50,8 @@ export const basicKernels: readonly Kernel[] = [
   kernel<Inputs<"x">>("ZerosLike", ({ x }, _, backend) => filledLike(backend, x, 0)),
   kernel<Inputs<"x">>("OnesLike", ({ x }, _, backend) => filledLike(backend, x, 1)),
   kernel<Inputs<"condition" | "t" | "e">>("Select", ({ condition, t, e }, _, backend) => {
-    if (t.dtype !== e.dtype || condition.dtype !== "bool" || !isHeld(t)) return undefined;
+    const alike = sameShape(t.shape, e.shape) && sameShape(t.shape, condition.shape);
+    if (!alike || t.dtype !== e.dtype || condition.dtype !== "bool" || !isHeld(t)) return undefined;
     return select(backend, condition, t, e);
   }),
   kernel<Inputs<"real" | "imag">>("Complex", ({ real, imag }, _, backend) => backend.complex(real, imag)),

@@ -38,6 +38,12 @@ const logical: Readonly<Record<string, number>> = {
   LogicalOr: TensorJoin.JOIN_OR,
 };
 
+/** From a result and its gradient. */
+const gradients: Readonly<Record<string, number>> = {
+  EluGrad: TensorJoin.JOIN_ELU_GRADIENT,
+  RaysumReluGrad: TensorJoin.JOIN_RELU_GRADIENT,
+};
+
 type Operands = Inputs<"a" | "b">;
 
 export const binaryKernels: readonly Kernel[] = [
@@ -60,7 +66,9 @@ export const binaryKernels: readonly Kernel[] = [
   kernel<Inputs<"x" | "alpha">>("Prelu", ({ x, alpha }, _, backend) =>
     isFloat(x, alpha) ? join(backend, TensorJoin.JOIN_PRELU, x, alpha, "float32") : undefined,
   ),
-  kernel<Inputs<"dy" | "y">>("EluGrad", ({ dy, y }, _, backend) =>
-    isFloat(dy, y) ? join(backend, TensorJoin.JOIN_ELU_GRADIENT, dy, y, "float32") : undefined,
+  ...Object.entries(gradients).map(([name, op]) =>
+    kernel<Inputs<"dy" | "y">>(name, ({ dy, y }, _, backend) =>
+      isFloat(dy, y) ? join(backend, op, dy, y, "float32") : undefined,
+    ),
   ),
 ];
