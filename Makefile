@@ -58,7 +58,7 @@ help:
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make test-emulated   every test in Bun on a GPU that the CPU plays (TEST_ARGS); make test-sanitized: with address sanitizer"
-	@echo "make test-reference  what ASTRA and tomosipo computed, case by case (RAYSUM_REFERENCE)"
+	@echo "make test-reference  what ASTRA, tomosipo and PyTorch computed, case by case (RAYSUM_REFERENCE)"
 	@echo "make bundle     an archive for a machine with a GPU and no network ($(BUNDLE)), and there:"
 	@echo "make test-gpu   every test on cuda:0, in Bun alone"
 	@echo "make test-tfjs  TensorFlow.js's own suite on our backend, in every runtime (TFJS_ARGS: names of devices)"
@@ -168,7 +168,7 @@ test-sanitized: $(OBJECTS)
 	LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 	  $(MAKE) --no-print-directory test-emulated BUILD=$(BUILD)/sanitized KERNEL_BUILD=$(BUILD) CFLAGS="-O2 -g -fno-omit-frame-pointer $(SANITIZE)"
 
-test-reference: $(NODE_MODULES) $(CPU_LIBRARY)
+test-reference: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY)
 	$(BUN) test/reference.ts
 
 test-tfjs: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY) $(NODE_FFI)

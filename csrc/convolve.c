@@ -342,7 +342,7 @@ static int32_t filter_gradient(rs_operation *operation, const rs_tensor_convolvi
   f.panels = (f.lanes + PANEL - 1) / PANEL;
   int64_t taps = rs_volume_of(c->filter), size = taps * f.others * f.lanes;
   const int64_t most = INT64_C(1) << 22; // partial sums
-  int64_t segments = at_least(1, at_most(at_most(f.rows, 64), most / size));
+  int64_t segments = at_least(1, at_most(at_most(f.rows / 4, 64), most / size));
   f.length = (f.rows + segments - 1) / segments;
   f.segments = (f.rows + f.length - 1) / f.length;
   f.partial = rs_scratch((size_t)(f.segments * size) * sizeof(double));
