@@ -75,8 +75,8 @@ describe("kernels on the device agree with the stock ones", () => {
     const shape = [3, 1000, 17]; // more than one task
     for (const [name, of] of Object.entries(unary)) await agree(name, () => of(random(shape, 1, -2, 2)));
     for (const [name, of] of Object.entries(positive)) await agree(name, () => of(random(shape, 1, 0.1, 2)));
-    for (const of of [tf.abs, tf.neg, tf.sign, tf.square, tf.relu])
-      await agree(of.name, () => of(tf.cast(random([50], 2, -9, 9), "int32")), 0);
+    for (const op of [tf.abs, tf.neg, tf.sign, tf.square, tf.relu])
+      await agree(op.name, () => op(tf.cast(random([50], 2, -9, 9), "int32")), 0);
     await agree("logicalNot", () => tf.logicalNot(tf.greater(random([50], 3), 0)), 0);
   });
 
@@ -106,9 +106,9 @@ describe("kernels on the device agree with the stock ones", () => {
     for (const [a, b] of shapes)
       for (const [name, of] of Object.entries(binary))
         await agree(`${name} [${a}] [${b}]`, () => of(random(a, 4), random(b, 5)));
-    for (const of of [tf.add, tf.sub, tf.mul, tf.floorDiv, tf.mod, tf.maximum, tf.greater, tf.notEqual]) {
+    for (const op of [tf.add, tf.sub, tf.mul, tf.floorDiv, tf.mod, tf.maximum, tf.greater, tf.notEqual]) {
       const integers = (seed: number) => tf.cast(random([4, 30], seed, 1, 9), "int32");
-      await agree(of.name, () => of(tf.neg(integers(6)), integers(7)), 0);
+      await agree(op.name, () => op(tf.neg(integers(6)), integers(7)), 0);
     }
     await agree("pow", () => tf.pow(random([9, 9], 8, 0.1, 2), random([9], 9, -2, 2)));
     const truths = (seed: number) => tf.greater(random([40], seed), 0);
@@ -119,8 +119,8 @@ describe("kernels on the device agree with the stock ones", () => {
     const shape = [3, 4, 5, 6];
     const axes = [undefined, 0, 1, 3, [0, 1], [1, 2], [2, 3], [0, 2], [1, 3], [0, 1, 2, 3]];
     for (const axis of axes)
-      for (const of of [tf.sum, tf.mean, tf.max, tf.min, tf.prod])
-        for (const keep of [true, false]) await agree(`${of.name} [${axis}]`, () => of(random(shape, 10), axis, keep));
+      for (const op of [tf.sum, tf.mean, tf.max, tf.min, tf.prod])
+        for (const keep of [true, false]) await agree(`${op.name} [${axis}]`, () => op(random(shape, 10), axis, keep));
     for (const [outer, axis, inner] of [
       [1, 300000, 1],
       [1, 90000, 3],

@@ -247,4 +247,5 @@ export const symbols = {
   rs_tensor_resize: ["i32", "i64", "i64", "buffer", "i32", "i32"],
   rs_tensor_resize_gradient: ["i32", "i64", "i64", "buffer", "i32", "i32"],
   rs_tensor_normalize: ["i64", "i64", "i64", "i64", "i64", "i64", "i64", "i64", "f64"],
+  rs_tensor_adam: ["i64", "i64", "i64", "i64", "i64", "i64", "i32", "f64", "f64", "f64"],
 } as const;

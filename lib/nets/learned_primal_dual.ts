@@ -3,6 +3,7 @@ import { RaysumError } from "../errors.ts";
 import type { HostArray } from "../io/host_array.ts";
 import type { Operator } from "../operator.ts";
 import { formatShape, sameShape } from "../shape.ts";
+import { checkpoint } from "../tfjs/backward.ts";
 import { layer } from "../tfjs/layer.ts";
 import { tensorflow } from "../tfjs/tensorflow.ts";
 
@@ -19,6 +20,8 @@ export interface LearnedPrimalDualOptions {
   readonly bias?: boolean;
   /** Whether all iterations have the same weights. Not by default. */
   readonly shared?: boolean;
+  /** Whether training keeps only what goes into each step and computes its inside once more on the way back. Not by default. */
+  readonly recompute?: boolean;
   /** For the first weights. 1 by default. */
   readonly seed?: number;
 }
@@ -65,7 +68,8 @@ const fromPyTorch = [2, 3, 1, 0];
  * @throws RaysumError "argument" for counts that make no network, "shape" for more than one slice.
  */
 export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions = {}): LearnedPrimalDual {
-  const { iterations = 10, channels = 5, hidden = 32, activation = "relu", bias = false, shared = false } = options;
+  const { iterations = 10, channels = 5, hidden = 32, activation = "relu", bias = false } = options;
+  const { shared = false, recompute = false } = options;
   checkCount("iterations", iterations);
   checkCount("channels", channels);
   checkCount("hidden", hidden);
@@ -104,13 +108,24 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
     primal: block(`${k}_primal`, channels + 1),
   }));
 
-  const apply = (x: Tensor4D, stages: readonly Stage[]): Tensor4D =>
-    stages.reduce((input, { filter, bias: offset, slope }, place) => {
-      const sum = tf.conv2d(input, filter, 1, "same");
-      const out = offset ? tf.add(sum, offset) : sum;
-      if (place === stages.length - 1) return out as Tensor4D;
-      return (slope ? tf.prelu(out, slope) : tf.relu(out)) as Tensor4D;
-    }, x);
+  // A tidy for every stage: what only the next line needs goes at once, also while gradients are recorded.
+  const through = (stages: readonly Stage[], inputs: readonly Tensor[]): Tensor4D => {
+    const rest = [...inputs];
+    let x = rest.shift() as Tensor4D;
+    for (const [place, { bias: hasBias, slope: hasSlope }] of stages.entries())
+      x = tf.tidy((): Tensor4D => {
+        const sum = tf.conv2d(x, rest.shift() as Tensor4D, 1, "same");
+        const out = (hasBias ? tf.add(sum, rest.shift()!) : sum) as Tensor4D;
+        if (place === stages.length - 1) return out;
+        return (hasSlope ? tf.prelu(out, rest.shift()!) : tf.relu(out)) as Tensor4D;
+      });
+    return x;
+  };
+  const apply = (x: Tensor4D, stages: readonly Stage[]): Tensor4D => {
+    const weights = stages.flatMap(({ filter, bias: offset, slope }) => [filter, offset ?? [], slope ?? []].flat());
+    const run = (...inputs: Tensor[]) => tf.tidy(() => through(stages, inputs));
+    return (recompute ? checkpoint(run) : run)(x, ...weights);
+  };
   const channel = (memory: Tensor4D, k: number): Tensor4D => tf.slice(memory, [0, 0, 0, k], [-1, -1, -1, 1]);
 
   const run = (sinograms: Tensor): Tensor4D =>
@@ -122,10 +137,12 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
       let dual: Tensor4D = tf.fill([...data.shape.slice(0, 3), channels] as [number, number, number, number], 0);
       for (let k = 0; k < iterations; k++) {
         const step = steps[shared ? 0 : k]!;
-        const projected = P(channel(primal, 0)) as Tensor4D;
-        dual = tf.add(dual, apply(tf.concat([dual, projected, data], 3), step.dual));
-        const back = P.T(channel(dual, 0)) as Tensor4D;
-        primal = tf.add(primal, apply(tf.concat([primal, back], 3), step.primal));
+        [primal, dual] = tf.tidy(() => {
+          const projected = P(channel(primal, 0)) as Tensor4D;
+          const next = tf.add(dual, apply(tf.concat([dual, projected, data], 3), step.dual)) as Tensor4D;
+          const back = P.T(channel(next, 0)) as Tensor4D;
+          return [tf.add(primal, apply(tf.concat([primal, back], 3), step.primal)) as Tensor4D, next];
+        });
       }
       return channel(primal, 0);
     });

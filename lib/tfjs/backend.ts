@@ -96,7 +96,7 @@ export class RaysumBackend implements KernelBackend {
           `a tensor ${formatShape(tensor.shape)} of ${tensor.dtype} has no device memory`,
         );
       stored.pointer = this.#allocate(tensor.dataId, stored.size);
-      this.#upload(stored.pointer, toWords(stored.values as Numbers, stored.dtype, stored.size));
+      this.upload(stored.pointer, toWords(stored.values as Numbers, stored.dtype, stored.size));
     }
     return stored.pointer;
   }
@@ -123,7 +123,8 @@ export class RaysumBackend implements KernelBackend {
     return pointer;
   }
 
-  #upload(pointer: bigint, words: Float32Array | Int32Array): void {
+  /** Copies numbers to device memory; the array may change afterwards. */
+  upload(pointer: bigint, words: Float32Array | Int32Array): void {
     for (let done = 0; done < words.length; ) {
       const slab = words.subarray(done, Math.min(done + TRANSFER_ELEMENTS, words.length));
       const status = check(native().rs_upload(pointer + BigInt(done * 4), slab, BigInt(slab.byteLength)));
@@ -148,7 +149,7 @@ export class RaysumBackend implements KernelBackend {
     if (dtype === "string") stored.values = values as Uint8Array[];
     else if (size > SMALL) {
       stored.pointer = this.#allocate(dataId, size);
-      if (values) this.#upload(stored.pointer, toWords(values, dtype, size));
+      if (values) this.upload(stored.pointer, toWords(values, dtype, size));
     } else if (values) stored.values = fromWords(toWords(values, dtype, size).slice(), dtype);
     else if (size > 0) stored.pointer = this.#allocate(dataId, size);
     this.#stored.set(dataId, stored);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type Device, operator, parallelBeam, volume } from "../../lib/index.ts";
 import { type HostArray, readNpy, readSafetensors } from "../../lib/io/index.ts";
 import { learnedPrimalDual } from "../../lib/nets/index.ts";
-import { backendName } from "../../lib/tfjs/index.ts";
+import { adam, backendName, variableGradients } from "../../lib/tfjs/index.ts";
 import { relativeL2 } from "./random.ts";
 import type { Comparison } from "./reference.ts";
 import { tf } from "./tensorflow.ts";
@@ -59,7 +59,7 @@ export async function* compareLearnedPrimalDual(folder: string, device: Device):
   yield compare("first output", await outputError("output0.npy"), OUTPUT_LIMIT);
 
   const weights = [...network.variables];
-  const { value, grads } = tf.variableGrads(
+  const { value, grads } = variableGradients(
     loss,
     weights.map(([, variable]) => variable),
   );
@@ -73,7 +73,7 @@ export async function* compareLearnedPrimalDual(folder: string, device: Device):
   yield compare(`worst of ${weights.length} gradients`, worst, GRADIENT_LIMIT);
   tf.dispose([value, grads]);
 
-  const optimizer = tf.train.adam(1e-3, 0.9, 0.999, 1e-8);
+  const optimizer = adam(1e-3);
   for (const [step, reference] of losses.entries()) {
     const found = optimizer.minimize(loss, true)!;
     yield compare(`loss ${step}`, Math.abs((await found.data())[0]! / reference - 1), LOSS_LIMIT);
