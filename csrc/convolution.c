@@ -46,7 +46,7 @@ int32_t rs_tensor_convolve(int32_t kind, int64_t out, int64_t a, int64_t b, cons
   rs_tensor_convolving w = {.op = kind, .shape = rs_check_convolution(&check, shape, elements)};
   elements[2] = rs_check_product(&check, "filter", 3, (const int64_t[]){elements[2], w.shape.in_channels, w.shape.out_channels});
   resolve(&check, &w, out, a, b, elements);
-  return rs_tensor_push(&check, "tensor_convolve", run_convolve, &w, sizeof w);
+  return rs_tensor_push(&check, "tensor_convolve", run_convolve, rs_cuda_tensor_convolve, &w, sizeof w);
 }
 
 // Depthwise: every channel has a filter of its own for each of `multiplier` output channels.
@@ -151,7 +151,7 @@ int32_t rs_tensor_convolve_depthwise(int32_t kind, int64_t out, int64_t a, int64
                            (long long)w.shape.out_channels, (long long)w.shape.in_channels);
   elements[2] = rs_check_product(&check, "filter", 2, (const int64_t[]){elements[2], w.shape.out_channels});
   resolve(&check, &w, out, a, b, elements);
-  return rs_tensor_push(&check, "tensor_convolve_depthwise", run_depthwise, &w, sizeof w);
+  return rs_tensor_push(&check, "tensor_convolve_depthwise", run_depthwise, rs_cuda_tensor_convolve_depthwise, &w, sizeof w);
 }
 
 static int32_t run_product(rs_operation *operation, void *arguments) { return rs_products_here()->product(operation, arguments); }
@@ -169,5 +169,5 @@ int32_t rs_tensor_product(int64_t out, int64_t a, int64_t b, const int64_t *shap
   p.out = rs_check_floats(&check, out, out_count, "out");
   p.a = rs_check_operand(&check, a, a_count, p.out, out_count, "a");
   p.b = rs_check_operand(&check, b, b_count, p.out, out_count, "b");
-  return rs_tensor_push(&check, "tensor_product", run_product, &p, sizeof p);
+  return rs_tensor_push(&check, "tensor_product", run_product, rs_cuda_tensor_product, &p, sizeof p);
 }

@@ -19,11 +19,11 @@ typedef struct {
 } rs_tensor_convolving;
 
 // Element (i, j, k) of the input that meets filter element (d, h, w) at output (z, y, x), along one axis; outside 0 ... in - 1 it is 0.
-RS_SHARED int64_t rs_convolution_at(const rs_convolution *c, int axis, int64_t out, int64_t filter) {
+RS_INLINE int64_t rs_convolution_at(const rs_convolution *c, int axis, int64_t out, int64_t filter) {
   return out * c->stride[axis] + filter * c->dilation[axis] - c->before[axis];
 }
 
-RS_SHARED int64_t rs_volume_of(const int64_t *extent) { return extent[0] * extent[1] * extent[2]; }
+RS_INLINE int64_t rs_volume_of(const int64_t *extent) { return extent[0] * extent[1] * extent[2]; }
 
 // Reads and checks a table. `elements` gets the counts of input, output and filter; the filter's channels are the caller's to count.
 rs_convolution rs_check_convolution(rs_check *check, const int64_t *table, int64_t elements[3]);

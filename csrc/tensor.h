@@ -1,22 +1,18 @@
 // tensor.h: what the calls on tensors share. An element is 4 bytes: float32, or int32, which is also how truth values are kept.
 #pragma once
+#include "cuda_calls.h"
 #include "device.h"
+#include "elementwise.h"
 #include "raysum.h"
 #include "status.h"
-
-#ifdef __CUDACC__
-#define RS_SHARED __host__ __device__ static inline
-#else
-#define RS_SHARED static inline
-#endif
 
 #define RS_TENSOR_RANK 6
 #define RS_TENSOR_CHUNK 32768 // elements of a task: long enough to outweigh its start, short enough to share out small arrays
 #define RS_TENSOR_MOST (INT64_C(1) << 40)
 
-static inline int32_t rs_tensor_push(const rs_check *check, const char *name, rs_run run, const void *arguments, size_t bytes) {
+static inline int32_t rs_tensor_push(const rs_check *check, const char *name, rs_run cpu, rs_run cuda, void *arguments, size_t bytes) {
   if (check->status) return check->status;
-  return rs_queue_push(rs_device_queue(check->device), name, RS_IN_PLACE, run, arguments, bytes); // out may be an input
+  return rs_device_push(check->device, name, RS_IN_PLACE, cpu, cuda, arguments, bytes); // out may be an input
 }
 
 static inline void rs_check_choice(rs_check *check, int32_t value, int32_t most, const char *what) {

@@ -81,7 +81,7 @@ int32_t rs_tensor_fill(int32_t type, int64_t out, int64_t count, double value) {
   rs_tensor_elements e = {.type = type, .count = count, .p = value};
   rs_check_choice(&check, type, RS_INT32, "type");
   e.out = rs_check_floats(&check, out, count, "out");
-  return rs_tensor_push(&check, "tensor_fill", run_fill, &e, sizeof e);
+  return rs_tensor_push(&check, "tensor_fill", run_fill, rs_cuda_tensor_fill, &e, sizeof e);
 }
 
 // out and a, which may be the same.
@@ -98,7 +98,7 @@ int32_t rs_tensor_cast(int32_t cast, int64_t out, int64_t a, int64_t count) {
   rs_check_choice(&check, cast, RS_CAST_INT_TO_TRUTH, "cast");
   rs_tensor_elements e = elements(&check, out, a, count);
   e.op = cast;
-  return rs_tensor_push(&check, "tensor_cast", run_cast, &e, sizeof e);
+  return rs_tensor_push(&check, "tensor_cast", run_cast, rs_cuda_tensor_cast, &e, sizeof e);
 }
 
 int32_t rs_tensor_map(int32_t op, int32_t type, int64_t out, int64_t a, int64_t count, double p, double q) {
@@ -112,5 +112,5 @@ int32_t rs_tensor_map(int32_t op, int32_t type, int64_t out, int64_t a, int64_t 
   e.type = type;
   e.p = p;
   e.q = q;
-  return rs_tensor_push(&check, "tensor_map", run_map, &e, sizeof e);
+  return rs_tensor_push(&check, "tensor_map", run_map, rs_cuda_tensor_map, &e, sizeof e);
 }

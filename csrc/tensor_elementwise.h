@@ -12,7 +12,7 @@ typedef struct {
   double p, q;
 } rs_tensor_elements;
 
-RS_SHARED float rs_map_float(int32_t op, float a, float p, float q) {
+RS_INLINE float rs_map_float(int32_t op, float a, float p, float q) {
   switch (op) {
   case RS_MAP_ABSOLUTE: return fabsf(a);
   case RS_MAP_NEGATIVE: return -a;
@@ -45,7 +45,7 @@ RS_SHARED float rs_map_float(int32_t op, float a, float p, float q) {
   }
 }
 
-RS_SHARED int32_t rs_map_int(int32_t op, int32_t a, int32_t p, int32_t q) {
+RS_INLINE int32_t rs_map_int(int32_t op, int32_t a, int32_t p, int32_t q) {
   switch (op) {
   case RS_MAP_ABSOLUTE: return a < 0 ? (int32_t)(0 - (uint32_t)a) : a;
   case RS_MAP_NEGATIVE: return (int32_t)(0 - (uint32_t)a);
@@ -59,13 +59,13 @@ RS_SHARED int32_t rs_map_int(int32_t op, int32_t a, int32_t p, int32_t q) {
   }
 }
 
-RS_SHARED int32_t rs_map_has_int(int32_t op) {
+RS_INLINE int32_t rs_map_has_int(int32_t op) {
   return op == RS_MAP_ABSOLUTE || op == RS_MAP_NEGATIVE || op == RS_MAP_SIGN || op == RS_MAP_SQUARE || op == RS_MAP_RELU ||
          op == RS_MAP_STEP || op == RS_MAP_CLAMP || op == RS_MAP_NOT || (op >= RS_MAP_FLOOR && op <= RS_MAP_ROUND);
 }
 
 // As JavaScript stores a number in an Int32Array: towards 0, modulo 2^32, and 0 for what is not finite.
-RS_SHARED int32_t rs_int_of(double a) {
+RS_INLINE int32_t rs_int_of(double a) {
   if (!(fabs(a) < 9e18)) return 0;
   return (int32_t)(uint32_t)(int64_t)a;
 }

@@ -113,7 +113,7 @@ int32_t rs_tensor_fold(int32_t op, int32_t type, int64_t out, int64_t a, int64_t
   int64_t count = rs_check_product(&check, "reduction", 3, (const int64_t[]){outer, axis, inner});
   f.out = rs_check_floats(&check, out, count / (axis > 0 ? axis : 1), "out");
   f.a = rs_check_operand(&check, a, count, f.out, check.status ? 0 : count / axis, "a");
-  return rs_tensor_push(&check, "tensor_fold", run_fold, &f, sizeof f);
+  return rs_tensor_push(&check, "tensor_fold", run_fold, rs_cuda_tensor_fold, &f, sizeof f);
 }
 
 static void softmax_task(void *context, int64_t row, int worker) {
@@ -140,5 +140,5 @@ int32_t rs_tensor_softmax(int64_t out, int64_t a, int64_t rows, int64_t columns)
   r.out = rs_check_floats(&check, out, count, "out");
   r.a = rs_check_floats(&check, a, count, "a");
   if (r.a != r.out) rs_check_apart_from(&check, r.out, count, r.a, count, "a");
-  return rs_tensor_push(&check, "tensor_softmax", run_softmax, &r, sizeof r);
+  return rs_tensor_push(&check, "tensor_softmax", run_softmax, rs_cuda_tensor_softmax, &r, sizeof r);
 }

@@ -9,7 +9,7 @@ typedef struct {
   int64_t outer, axis, inner;
 } rs_tensor_folding;
 
-RS_SHARED double rs_fold_start(int32_t op) {
+RS_INLINE double rs_fold_start(int32_t op) {
   switch (op) {
   case RS_FOLD_PRODUCT:
   case RS_FOLD_ALL: return 1;
@@ -19,7 +19,7 @@ RS_SHARED double rs_fold_start(int32_t op) {
   }
 }
 
-RS_SHARED double rs_fold_join(int32_t op, double a, double b) {
+RS_INLINE double rs_fold_join(int32_t op, double a, double b) {
   switch (op) {
   case RS_FOLD_PRODUCT: return a * b;
   case RS_FOLD_LARGEST: return b > a || b != b ? b : a; // NaN anywhere is NaN

@@ -28,7 +28,7 @@ int32_t rs_tensor_gather(int64_t out, int64_t a, int64_t index, int64_t batch, i
   g.out = (int32_t *)rs_check_floats(&check, out, out_count, "out");
   g.a = rs_check_operand(&check, a, a_count, g.out, out_count, "a");
   g.index = rs_check_operand(&check, index, batch * picks, g.out, out_count, "index");
-  return rs_tensor_push(&check, "tensor_gather", run_gather, &g, sizeof g);
+  return rs_tensor_push(&check, "tensor_gather", run_gather, rs_cuda_tensor_gather, &g, sizeof g);
 }
 
 #define BLOCK 256 // columns of a task
@@ -63,5 +63,5 @@ int32_t rs_tensor_segment_sum(int32_t type, int64_t out, int64_t a, int64_t inde
   s.out = rs_check_floats(&check, out, out_count, "out");
   s.a = rs_check_operand(&check, a, a_count, s.out, out_count, "a");
   s.index = rs_check_operand(&check, index, rows, s.out, out_count, "index");
-  return rs_tensor_push(&check, "tensor_segment_sum", run_segment_sum, &s, sizeof s);
+  return rs_tensor_push(&check, "tensor_segment_sum", run_segment_sum, rs_cuda_tensor_segment_sum, &s, sizeof s);
 }

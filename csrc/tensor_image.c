@@ -113,7 +113,7 @@ int32_t rs_tensor_pool(int32_t op, int64_t out, int64_t a, const int64_t *shape)
   rs_tensor_convolving w = pooling(&check, op, shape, elements);
   w.out = rs_check_floats(&check, out, elements[1], "out");
   w.a = rs_check_operand(&check, a, elements[0], w.out, elements[1], "a");
-  return rs_tensor_push(&check, "tensor_pool", run_pool, &w, sizeof w);
+  return rs_tensor_push(&check, "tensor_pool", run_pool, rs_cuda_tensor_pool, &w, sizeof w);
 }
 
 int32_t rs_tensor_pool_gradient(int32_t op, int64_t out, int64_t a, int64_t b, const int64_t *shape) {
@@ -123,7 +123,7 @@ int32_t rs_tensor_pool_gradient(int32_t op, int64_t out, int64_t a, int64_t b, c
   w.out = rs_check_floats(&check, out, elements[0], "out");
   w.a = rs_check_operand(&check, a, elements[1], w.out, elements[0], "a");
   if (op == RS_POOL_LARGEST) w.b = rs_check_operand(&check, b, elements[0], w.out, elements[0], "b");
-  return rs_tensor_push(&check, "tensor_pool_gradient", run_pool_gradient, &w, sizeof w);
+  return rs_tensor_push(&check, "tensor_pool_gradient", run_pool_gradient, rs_cuda_tensor_pool_gradient, &w, sizeof w);
 }
 
 // Resizing
@@ -200,7 +200,7 @@ int32_t rs_tensor_resize(int32_t op, int64_t out, int64_t a, const int64_t *shap
   rs_tensor_resizing r = resizing(&check, op, shape, align_corners, half_pixel_centres, &in_count, &out_count);
   r.target = rs_check_floats(&check, out, out_count, "out");
   r.source = rs_check_operand(&check, a, in_count, r.target, out_count, "a");
-  return rs_tensor_push(&check, "tensor_resize", run_resize, &r, sizeof r);
+  return rs_tensor_push(&check, "tensor_resize", run_resize, rs_cuda_tensor_resize, &r, sizeof r);
 }
 
 int32_t rs_tensor_resize_gradient(int32_t op, int64_t out, int64_t a, const int64_t *shape, int32_t align_corners,
@@ -210,7 +210,7 @@ int32_t rs_tensor_resize_gradient(int32_t op, int64_t out, int64_t a, const int6
   rs_tensor_resizing r = resizing(&check, op, shape, align_corners, half_pixel_centres, &in_count, &out_count);
   r.target = rs_check_floats(&check, out, in_count, "out");
   r.source = rs_check_operand(&check, a, out_count, r.target, in_count, "a");
-  return rs_tensor_push(&check, "tensor_resize_gradient", run_resize_gradient, &r, sizeof r);
+  return rs_tensor_push(&check, "tensor_resize_gradient", run_resize_gradient, rs_cuda_tensor_resize_gradient, &r, sizeof r);
 }
 
 // Normalization
@@ -244,5 +244,5 @@ int32_t rs_tensor_normalize(int64_t out, int64_t a, int64_t mean, int64_t varian
   n.variance = rs_check_operand(&check, variance, channels, n.out, count, "variance");
   if (offset) n.offset = rs_check_operand(&check, offset, channels, n.out, count, "offset");
   if (scale) n.scale = rs_check_operand(&check, scale, channels, n.out, count, "scale");
-  return rs_tensor_push(&check, "tensor_normalize", run_normalize, &n, sizeof n);
+  return rs_tensor_push(&check, "tensor_normalize", run_normalize, rs_cuda_tensor_normalize, &n, sizeof n);
 }

@@ -17,7 +17,7 @@ typedef struct {
   float part;
 } rs_resize_place;
 
-RS_SHARED rs_resize_place rs_resize_at(const rs_tensor_resizing *r, int axis, int64_t i) {
+RS_INLINE rs_resize_place rs_resize_at(const rs_tensor_resizing *r, int axis, int64_t i) {
   int64_t in = r->in[axis], out = r->out[axis];
   int aligned = r->align_corners && out > 1;
   float scale = aligned ? (float)(in - 1) / (float)(out - 1) : (float)in / (float)out;
@@ -45,7 +45,7 @@ typedef struct {
   float epsilon;
 } rs_tensor_normalizing;
 
-RS_SHARED float rs_normalized(const rs_tensor_normalizing *n, float a, int64_t channel) {
+RS_INLINE float rs_normalized(const rs_tensor_normalizing *n, float a, int64_t channel) {
   float scale = n->scale ? n->scale[channel] : 1, offset = n->offset ? n->offset[channel] : 0;
   return (a - n->mean[channel]) * (scale / sqrtf(n->variance[channel] + n->epsilon)) + offset;
 }

@@ -32,5 +32,5 @@ int32_t rs_tensor_adam(int64_t parameters, int64_t first, int64_t second, int64_
   a.gradient = rs_check_operand(&check, gradient, count, a.parameters, count, "gradient");
   a.state = rs_check_doubles(&check, state, 3, "state");
   rs_check_apart_from(&check, a.parameters, count, a.state, 6, "state");
-  return rs_tensor_push(&check, "tensor_adam", run_adam, &a, sizeof a);
+  return rs_tensor_push(&check, "tensor_adam", run_adam, rs_cuda_tensor_adam, &a, sizeof a);
 }

@@ -186,7 +186,7 @@ int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t
   operand(&check, &s, 0, out, NULL, "out");
   operand(&check, &s, 1, a, table + rank, "a");
   operand(&check, &s, 2, b, table + 2 * rank, "b");
-  return rs_tensor_push(&check, "tensor_join", run_join, &s, sizeof s);
+  return rs_tensor_push(&check, "tensor_join", run_join, rs_cuda_tensor_join, &s, sizeof s);
 }
 
 int32_t rs_tensor_select(int64_t out, int64_t condition, int64_t a, int64_t b, int32_t rank, const int64_t *table) {
@@ -196,7 +196,7 @@ int32_t rs_tensor_select(int64_t out, int64_t condition, int64_t a, int64_t b, i
   operand(&check, &s, 1, condition, table + rank, "condition");
   operand(&check, &s, 2, a, table + 2 * rank, "a");
   operand(&check, &s, 3, b, table + 3 * rank, "b");
-  return rs_tensor_push(&check, "tensor_select", run_select, &s, sizeof s);
+  return rs_tensor_push(&check, "tensor_select", run_select, rs_cuda_tensor_select, &s, sizeof s);
 }
 
 int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *table) {
@@ -204,5 +204,5 @@ int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *tabl
   rs_tensor_strided s = layout(&check, rank, table, 2);
   operand(&check, &s, 0, out, table + rank, "out");
   operand(&check, &s, 1, a, table + 2 * rank, "a");
-  return rs_tensor_push(&check, "tensor_copy", run_copy, &s, sizeof s);
+  return rs_tensor_push(&check, "tensor_copy", run_copy, rs_cuda_tensor_copy, &s, sizeof s);
 }

@@ -13,7 +13,7 @@ typedef struct {
 } rs_tensor_strided;
 
 // Where element number `at` lies in an operand.
-RS_SHARED int64_t rs_strided_offset(const rs_tensor_strided *s, int operand, int64_t at) {
+RS_INLINE int64_t rs_strided_offset(const rs_tensor_strided *s, int operand, int64_t at) {
   int64_t offset = 0;
   for (int k = s->rank - 1; k >= 0; k--) {
     offset += at % s->extent[k] * s->stride[operand][k];
@@ -22,9 +22,9 @@ RS_SHARED int64_t rs_strided_offset(const rs_tensor_strided *s, int operand, int
   return offset;
 }
 
-RS_SHARED int32_t rs_join_is_comparison(int32_t op) { return op >= RS_JOIN_EQUAL && op <= RS_JOIN_GREATER_EQUAL; }
+RS_INLINE int32_t rs_join_is_comparison(int32_t op) { return op >= RS_JOIN_EQUAL && op <= RS_JOIN_GREATER_EQUAL; }
 
-RS_SHARED float rs_join_float(int32_t op, float a, float b) {
+RS_INLINE float rs_join_float(int32_t op, float a, float b) {
   switch (op) {
   case RS_JOIN_ADD: return a + b;
   case RS_JOIN_SUBTRACT: return a - b;
@@ -46,7 +46,7 @@ RS_SHARED float rs_join_float(int32_t op, float a, float b) {
   }
 }
 
-RS_SHARED int32_t rs_join_int(int32_t op, int32_t a, int32_t b) {
+RS_INLINE int32_t rs_join_int(int32_t op, int32_t a, int32_t b) {
   switch (op) {
   case RS_JOIN_ADD: return (int32_t)((uint32_t)a + (uint32_t)b);
   case RS_JOIN_SUBTRACT: return (int32_t)((uint32_t)a - (uint32_t)b);
@@ -72,7 +72,7 @@ RS_SHARED int32_t rs_join_int(int32_t op, int32_t a, int32_t b) {
   }
 }
 
-RS_SHARED int32_t rs_compare_float(int32_t op, float a, float b) {
+RS_INLINE int32_t rs_compare_float(int32_t op, float a, float b) {
   switch (op) {
   case RS_JOIN_EQUAL: return a == b;
   case RS_JOIN_NOT_EQUAL: return a != b;
