@@ -27,7 +27,7 @@ RS_INLINE float rs_map_float(int32_t op, float a, float p, float q) {
   case RS_MAP_LOGARITHM_1_PLUS: return log1pf(a);
   case RS_MAP_SINE: return sinf(a);
   case RS_MAP_COSINE: return cosf(a);
-  case RS_MAP_TANGENT: return (float)tan(a); // in float32 large arguments lose the last bits that tests look at
+  case RS_MAP_TANGENT: return (float)tan((double)a); // in float32 large arguments lose the last bits that tests look at
   case RS_MAP_HYPERBOLIC_TANGENT: return tanhf(a);
   case RS_MAP_ERROR_FUNCTION: return erff(a);
   case RS_MAP_SIGMOID: return 1 / (1 + expf(-a));
