@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { device, operator, parallelBeam, volume } from "../lib/index.ts";
+import { operator, parallelBeam, volume } from "../lib/index.ts";
 import { type LearnedPrimalDualOptions, learnedPrimalDual } from "../lib/nets/index.ts";
 import { raysumError } from "./support/errors.ts";
-import { random, tf, valuesOn } from "./support/tensorflow.ts";
+import { here, on, random, tf, valuesOn } from "./support/tensorflow.ts";
 
-const on = "raysum-cpu";
 const N = 12;
 const A = operator(
   volume({ shape: [1, N, N], size: [1 / N, 1, 1] }),
   parallelBeam({ angleCount: 10, detectorShape: [1, 16], detectorSize: [1 / N, 1.5] }),
-  { device: device("cpu") },
+  { device: here },
 );
 const small = { iterations: 2, channels: 3, hidden: 8 } as const;
 const sinograms = () => random([2, 10, 16, 1], 1, 0, 1);
@@ -80,7 +79,7 @@ describe("the learned primal-dual network", () => {
       assert.throws(() => learnedPrimalDual(A, options), raysumError("argument", /expected a positive whole number/));
     const wrong = { activation: "tanh" } as unknown as LearnedPrimalDualOptions;
     assert.throws(() => learnedPrimalDual(A, wrong), raysumError("argument", /"tanh": expected "relu" or "prelu"/));
-    using thick = operator(volume({ shape: [2, N, N], size: 1 }), A.beam, { device: device("cpu") });
+    using thick = operator(volume({ shape: [2, N, N], size: 1 }), A.beam, { device: here });
     assert.throws(() => learnedPrimalDual(thick), raysumError("shape", /expected one slice and one row/));
   });
 });

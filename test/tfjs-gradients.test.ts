@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { dot, norm } from "./support/random.ts";
-import { difference, random, tf, valuesOn } from "./support/tensorflow.ts";
+import { difference, on, random, tf, valuesOn } from "./support/tensorflow.ts";
 
 type Of = (x: tf.Tensor) => tf.Tensor;
 type Loss = (x: tf.Tensor) => tf.Scalar;
-
-const on = "raysum-cpu";
 
 /** The directional derivative of a loss by its gradient and by a central difference, which is exact for what is quadratic in x. */
 async function checkFirst(name: string, loss: Loss, x: () => tf.Tensor, step = 0.25, tolerance = 2e-4): Promise<void> {

@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { device, operator, parallelBeam, volume } from "../lib/index.ts";
+import { operator, parallelBeam, volume } from "../lib/index.ts";
 import { learnedPrimalDual } from "../lib/nets/index.ts";
 import { adam, checkpoint, momentum, sgd, variableGradients } from "../lib/tfjs/index.ts";
 import { raysumError } from "./support/errors.ts";
-import { difference, random, tf, valuesOn } from "./support/tensorflow.ts";
+import { difference, here, on, random, tf, valuesOn } from "./support/tensorflow.ts";
 
-const on = "raysum-cpu";
 const memory = () => tf.memory() as tf.MemoryInfo & { bytesInUse: number; bytesPeak: number };
 
 /** A loss of two variables, one of them used twice, and one that it does not depend on. */
@@ -204,11 +203,11 @@ describe("checkpoint", () => {
 
   it("and the walk that frees let a network train in a fraction of the memory", async () => {
     await tf.setBackend(on);
-    const N = 32;
+    const N = 24;
     const A = operator(
       volume({ shape: [1, N, N], size: [1 / N, 1, 1] }),
       parallelBeam({ angleCount: N, detectorShape: [1, N], detectorSize: [1 / N, 1] }),
-      { device: device("cpu") },
+      { device: here },
     );
     const data = random([1, N, N, 1], 8);
     const peaks: number[] = [];
@@ -218,7 +217,7 @@ describe("checkpoint", () => {
       [variableGradients, false],
       [variableGradients, true],
     ] as const) {
-      const network = learnedPrimalDual(A, { iterations: 4, recompute });
+      const network = learnedPrimalDual(A, { iterations: 4, hidden: 16, recompute });
       const variables = [...network.variables.values()];
       const loss = () => tf.tidy(() => tf.mean(tf.squaredDifference(network(data), data)) as tf.Scalar);
       const { inUse } = A.device.memory();
@@ -241,7 +240,7 @@ describe("checkpoint", () => {
     assert.deepEqual(gradients[1], gradients[0]);
     assert.ok(difference(gradients[2]!, gradients[0]!) < 1e-6);
     const [stock, freeing, recomputed] = peaks as [number, number, number];
-    assert.ok(freeing < 0.6 * stock && recomputed < 0.5 * freeing, `${peaks} bytes a pixel`);
+    assert.ok(freeing < 0.6 * stock && recomputed < 0.6 * freeing, `${peaks} bytes a pixel`);
     data.dispose();
     A.dispose();
   });

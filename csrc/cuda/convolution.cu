@@ -76,22 +76,36 @@ __global__ void input_gradient(rs_tensor_convolving w) {
   }
 }
 
-// A block an element of the filter. `multiplier` above 0: depthwise, with that many outputs a channel.
-__global__ void filter_gradient(rs_tensor_convolving w, int64_t multiplier) {
+// A thread sums an element of the filter over a segment of the output's pixels; neighbouring threads read neighbouring channels. With
+// one segment the sum is the result. `multiplier` above 0: depthwise, with that many outputs a channel.
+__global__ void filter_gradient(rs_tensor_convolving w, int64_t multiplier, int64_t elements, int64_t segments, double *partials) {
   const rs_convolution &c = w.shape;
-  const int64_t last = multiplier ? multiplier : c.out_channels, i = blockIdx.x;
-  const int64_t m = i % last, in_channel = i / last % c.in_channels, tap = i / last / c.in_channels;
-  const int64_t out_channel = multiplier ? in_channel * multiplier + m : m;
-  const int64_t z = tap / c.filter[2] / c.filter[1], y = tap / c.filter[2] % c.filter[1], x = tap % c.filter[2];
-  double sum = 0;
-  for (int64_t pixel = threadIdx.x; pixel < c.batch * rs_volume_of(c.out); pixel += blockDim.x) {
-    const place p = place_of(pixel, c.out, 1);
-    const int64_t row = row_of(c, p.item, p.at, z, y), in_x = rs_convolution_at(&c, 2, p.at[2], x);
-    if (row >= 0 && in_x >= 0 && in_x < c.in[2])
-      sum += (double)w.a[(row + in_x) * c.in_channels + in_channel] * w.b[pixel * c.out_channels + out_channel];
+  const int64_t last = multiplier ? multiplier : c.out_channels, pixels = c.batch * rs_volume_of(c.out);
+  RS_OVER(thread, elements * segments) {
+    const int64_t i = thread % elements, segment = thread / elements;
+    const int64_t m = i % last, in_channel = i / last % c.in_channels, tap = i / last / c.in_channels;
+    const int64_t out_channel = multiplier ? in_channel * multiplier + m : m;
+    const int64_t z = tap / c.filter[2] / c.filter[1], y = tap / c.filter[2] % c.filter[1], x = tap % c.filter[2];
+    double sum = 0;
+    for (int64_t pixel = pixels * segment / segments; pixel < pixels * (segment + 1) / segments; pixel++) {
+      const place p = place_of(pixel, c.out, 1);
+      const int64_t row = row_of(c, p.item, p.at, z, y), in_x = rs_convolution_at(&c, 2, p.at[2], x);
+      if (row >= 0 && in_x >= 0 && in_x < c.in[2])
+        sum += (double)w.a[(row + in_x) * c.in_channels + in_channel] * w.b[pixel * c.out_channels + out_channel];
+    }
+    if (segments == 1)
+      w.out[i] = (float)sum;
+    else
+      partials[thread] = sum;
   }
-  sum = rs_block_sum(sum);
-  if (threadIdx.x == 0) w.out[i] = (float)sum;
+}
+
+__global__ void sum_segments(float *out, int64_t elements, int64_t segments, const double *partials) {
+  RS_OVER(i, elements) {
+    double sum = 0;
+    for (int64_t segment = 0; segment < segments; segment++) sum += partials[segment * elements + i];
+    out[i] = (float)sum;
+  }
 }
 
 __global__ void depthwise(rs_tensor_convolving w) {
@@ -149,7 +163,14 @@ const rs_tensor_convolving &convolving(const void *arguments) { return *(const r
 int32_t run_filter_gradient(rs_operation *o, const rs_tensor_convolving &w, int64_t multiplier) {
   const rs_convolution &c = w.shape;
   const int64_t elements = rs_volume_of(c.filter) * c.in_channels * (multiplier ? multiplier : c.out_channels);
-  return RS_LAUNCH(filter_gradient, dim3((unsigned)elements), RS_THREADS, 0, rs_cuda_stream(o), w, multiplier);
+  const int64_t most = RS_SCRATCH_BYTES / 8 / elements, pixels = c.batch * rs_volume_of(c.out) / 64;
+  const int64_t segments = most < 2 || pixels < 2 ? 1 : most < pixels ? most : pixels;
+  double *partials = (double *)rs_cuda_scratch(o);
+  int32_t status = RS_LAUNCH(filter_gradient, rs_blocks_of(elements * segments), RS_THREADS, 0, rs_cuda_stream(o), w, multiplier, elements,
+                             segments, partials);
+  if (status || segments == 1) return status;
+  return RS_LAUNCH(sum_segments, rs_blocks_of(elements), RS_THREADS, 0, rs_cuda_stream(o), w.out, elements, segments,
+                   (const double *)partials);
 }
 
 } // namespace

@@ -1,5 +1,5 @@
-// Compares the native convolution and its gradients with their definition, on random shapes; prints the processor's kernels and the
-// largest relative errors. A script, because RAYSUM_SIMD is read when the library starts.
+// Compares the native convolution and its gradients with their definition, on random shapes; prints the device and the largest
+// relative errors. Usage: convolution_script.ts <seed> <device> A script, because RAYSUM_SIMD is read when the library starts.
 import process from "node:process";
 import { DeviceArray, device } from "../../lib/index.ts";
 import { check, native } from "../../lib/native/library.ts";
@@ -35,7 +35,7 @@ function randomConvolution(): Convolution {
   };
 }
 
-const cpu = device("cpu");
+const on = { device: device(process.argv[3]) };
 const worst = [0, 0, 0];
 for (let round = 0; round < 40; round++) {
   const c = randomConvolution();
@@ -57,13 +57,13 @@ for (let round = 0; round < 40; round++) {
     [TensorConvolution.CONVOLUTION_FILTER_GRADIENT, 2, x, dy],
   ] as const;
   for (const [kind, result, a, b] of runs) {
-    using left = DeviceArray.from(a, [a.length], { device: cpu });
-    using right = DeviceArray.from(b, [b.length], { device: cpu });
-    using out = DeviceArray.full([counts[result]!], Number.NaN, { device: cpu });
+    using left = DeviceArray.from(a, [a.length], on);
+    using right = DeviceArray.from(b, [b.length], on);
+    using out = DeviceArray.full([counts[result]!], Number.NaN, on);
     check(native().rs_tensor_convolve(kind, out.pointer, left.pointer, right.pointer, numbersOf(c)));
     const error = relativeL2(out.readSync(), expected[result]);
     if (!(error <= 1e-6)) console.log(JSON.stringify({ kind, error, ...c }));
     worst[kind] = Math.max(worst[kind]!, error);
   }
 }
-console.log(JSON.stringify({ device: cpu.description, worst }));
+console.log(JSON.stringify({ device: on.device.description, worst }));

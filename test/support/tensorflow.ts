@@ -3,10 +3,15 @@ import assert from "node:assert/strict";
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-layers"; // brings the stock gradients
-import { register } from "../../lib/tfjs/index.ts";
+import { type Device, device } from "../../lib/index.ts";
+import { backendName, register } from "../../lib/tfjs/index.ts";
 import { norm, seededRandom } from "./random.ts";
 
 register(tf, { strict: true });
+
+/** The device that is tested, and the backend on it. */
+export const here: Device = device();
+export const on: string = backendName(here);
 
 export { tf };
 
