@@ -27,6 +27,7 @@ FLAGS_avx2 := -mavx2 -mfma
 FLAGS_plain :=
 
 BUILD ?= build
+TFJS_SPECS := $(BUILD)/tfjs_specs.cjs
 SOURCES := $(filter-out $(KERNELS:%=csrc/%.c),$(wildcard csrc/*.c))
 KERNEL_BUILD ?= $(BUILD)
 OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$(KERNEL_BUILD)/%_$(t).o))
@@ -141,23 +142,25 @@ test: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY) $(NODE_FFI)
 # For a machine with a GPU and without a network: unpack, then make test-gpu there. It needs make and nothing else.
 BUNDLE := $(BUILD)/raysum-bundle.tar.xz
 NOT_IN_BUNDLE := .cache .bin .package-lock.json bun bun-types deno esbuild typescript koffi @biomejs @deno @typescript @esbuild @koromix \
-  @tensorflow @types
+  @types raysum-test-tfjs
 bundle: $(BUNDLE)
-$(BUNDLE): $(NODE_MODULES) $(CPU_LIBRARY) $(CUDA_LIBRARY)
+$(BUNDLE): $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(CUDA_LIBRARY)
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/raysum/node_modules/.bin $(BUILD)/bundle/raysum/build
 	@cp -r package.json bunfig.toml Makefile lib csrc examples test $(BUILD)/bundle/raysum
-	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(BUILD)/bundle/raysum/build
+	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(TFJS_SPECS) $(BUILD)/bundle/raysum/build
 	@cp -r $(filter-out $(NOT_IN_BUNDLE:%=node_modules/%),$(wildcard node_modules/*)) $(BUILD)/bundle/raysum/node_modules
+	@cd $(BUILD)/bundle/raysum/node_modules/@tensorflow && find . -type f ! -name '*.node.js' ! -name package.json -delete
 	@cp node_modules/bun/bin/bun.exe $(BUILD)/bundle/raysum/node_modules/.bin/bun
 	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -3 > $@.new && mv $@.new $@
 	@rm -rf $(BUILD)/bundle && ls -l $@
 
 test-gpu:
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/tfjs/run.ts --bun cuda:0
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/reference.ts
 
 # Every test in Bun on the emulated device, after the check of the emulation itself.
-test-emulated: $(NODE_MODULES) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
+test-emulated: $(NODE_MODULES) $(TFJS) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
 	$(BUILD)/emulation_check
 	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
 
@@ -171,7 +174,11 @@ test-sanitized: $(OBJECTS)
 test-reference: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY)
 	$(BUN) test/reference.ts
 
-test-tfjs: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY) $(NODE_FFI)
+# --ignore-annotations: tfjs-core says that its tests have no side effects, and they would be left out.
+$(TFJS_SPECS): test/tfjs/specs.cjs $(TFJS) | $(BUILD)
+	$(BIN)/esbuild $< --bundle --platform=node --format=cjs --ignore-annotations --main-fields=module,main --log-level=error --outfile=$@
+
+test-tfjs: $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/tfjs/run.ts $(TFJS_ARGS)
 
 benchmark: $(NODE_MODULES) $(CPU_LIBRARY)

@@ -1,10 +1,10 @@
-// tfjs-core's own suite on our backends, in every runtime. Usage: bun test/tfjs/run.ts [device ...]
+// tfjs-core's own suite, as `make build/tfjs_specs.cjs` has bundled it, on our backends in every runtime.
+// Usage: bun test/tfjs/run.ts [--bun] [device ...]: --bun leaves the other runtimes out.
 import { spawnSync } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
 import { devices } from "../../lib/index.ts";
-import { allRuntimes, deno } from "../support/runtimes.ts";
+import { allRuntimes, bun, deno } from "../support/runtimes.ts";
 
 interface Report {
   readonly passed: number;
@@ -17,22 +17,12 @@ interface Report {
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 const bundle = path("../../build/tfjs_specs.cjs");
-// --ignore-annotations: the package says that its tests have no side effects, and they would be left out.
-await build({
-  entryPoints: [path("specs.cjs")],
-  outfile: bundle,
-  bundle: true,
-  platform: "node",
-  format: "cjs",
-  ignoreAnnotations: true,
-  mainFields: ["module", "main"],
-  logLevel: "error",
-});
-
-const names = process.argv.length > 2 ? process.argv.slice(2) : devices().map(({ name }) => name);
+const given = process.argv.slice(2).filter((name) => name !== "--bun");
+const names = given.length > 0 ? given : devices().map(({ name }) => name);
+const runtimes = process.argv.includes("--bun") ? [bun] : allRuntimes();
 let failed = false;
 for (const device of names)
-  for (const { name, missing, command, script } of allRuntimes()) {
+  for (const { name, missing, command, script } of runtimes) {
     const title = `raysum-${device} in ${name}`;
     if (missing) {
       console.log(`${title}: skipped (${missing})`);
