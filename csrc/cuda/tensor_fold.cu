@@ -4,7 +4,7 @@
 
 namespace {
 
-#define PARTIALS (RS_SCRATCH_BYTES / 8)
+#define PARTIALS 8192 // partial sums of all columns together
 
 __device__ inline double element(const rs_tensor_folding &f, int64_t i) {
   return f.type == RS_FLOAT32 ? (double)((const float *)f.a)[i] : (double)((const int32_t *)f.a)[i];
