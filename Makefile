@@ -7,6 +7,7 @@ CC ?= cc
 NODE_MODULES := node_modules/.package-lock.json
 BIN := node_modules/.bin
 BUN := $(BIN)/bun
+TFJS := node_modules/@tensorflow/tfjs-core/package.json
 NODE_FFI := node_modules/.cache/node/node_modules/.bin/node
 
 WARNINGS := -Wall -Wextra -Werror
@@ -15,7 +16,7 @@ ALL_CFLAGS := -std=c11 $(CFLAGS) -fPIC -fvisibility=hidden $(WARNINGS) $(EXTRA_C
 LDLIBS := -lm -lpthread
 
 # Every file with vector kernels is compiled once a target; csrc/dispatch.c picks one at load.
-KERNELS := slice stack upright general astra
+KERNELS := slice stack upright general astra convolve product
 ifeq ($(shell $(CC) -dumpmachine | cut -d- -f1),x86_64)
 TARGETS := avx512 avx2 plain
 else
@@ -26,6 +27,7 @@ FLAGS_avx2 := -mavx2 -mfma
 FLAGS_plain :=
 
 BUILD ?= build
+TFJS_SPECS := $(BUILD)/tfjs_specs.cjs
 SOURCES := $(filter-out $(KERNELS:%=csrc/%.c),$(wildcard csrc/*.c))
 KERNEL_BUILD ?= $(BUILD)
 OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$(KERNEL_BUILD)/%_$(t).o))
@@ -48,7 +50,7 @@ EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=f
 EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
 EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
 
-.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean test-emulated test-sanitized
+.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean test-emulated test-sanitized test-tfjs
 all: found cpu
 
 help:
@@ -57,9 +59,10 @@ help:
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make test-emulated   every test in Bun on a GPU that the CPU plays (TEST_ARGS); make test-sanitized: with address sanitizer"
-	@echo "make test-reference  what ASTRA and tomosipo computed, case by case (RAYSUM_REFERENCE)"
+	@echo "make test-reference  what ASTRA, tomosipo and PyTorch computed, case by case (RAYSUM_REFERENCE)"
 	@echo "make bundle     an archive for a machine with a GPU and no network ($(BUNDLE)), and there:"
 	@echo "make test-gpu   every test on cuda:0, in Bun alone"
+	@echo "make test-tfjs  TensorFlow.js's own suite on our backend, in every runtime (TFJS_ARGS: names of devices)"
 	@echo "make check      types, format, lint, generated symbols, exported symbols"
 	@echo "make benchmark  projections and SIRT on this machine (BENCH_ARGS)"
 	@echo "make format     formats TypeScript and C"
@@ -116,9 +119,14 @@ $(BUILD)/%.o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(NODE_MODULES): package-lock.json
-	npm install --no-save --no-audit --no-fund
+	npm install --no-save --workspaces=false --no-audit --no-fund
 	@$(BUN) --version > /dev/null 2>&1 || node node_modules/bun/install.js
 	@touch $@
+
+# TensorFlow.js is a dependency of the workspace test/tfjs: only what needs it waits for its 80 MB.
+$(TFJS): package-lock.json | $(NODE_MODULES)
+	npm install --no-save --no-audit --no-fund
+	@touch $(NODE_MODULES) $@
 
 sirt: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/sirt.ts $(SIRT_ARGS)
@@ -128,29 +136,31 @@ $(NODE_FFI): | $(NODE_MODULES)
 	@node -e 'require("node:ffi")' 2> /dev/null || npm install --prefix node_modules/.cache/node --no-save --no-package-lock \
 	  --no-audit --no-fund node-$$(node -p 'process.platform + "-" + process.arch')@26.10.0 || true
 
-test: $(NODE_MODULES) $(CPU_LIBRARY) $(NODE_FFI)
+test: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/run.ts $(TEST_ARGS)
 
 # For a machine with a GPU and without a network: unpack, then make test-gpu there. It needs make and nothing else.
 BUNDLE := $(BUILD)/raysum-bundle.tar.xz
 NOT_IN_BUNDLE := .cache .bin .package-lock.json bun bun-types deno esbuild typescript koffi @biomejs @deno @typescript @esbuild @koromix \
-  @tensorflow @types
+  @types raysum-test-tfjs
 bundle: $(BUNDLE)
-$(BUNDLE): $(NODE_MODULES) $(CPU_LIBRARY) $(CUDA_LIBRARY)
+$(BUNDLE): $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(CUDA_LIBRARY)
 	@rm -rf $(BUILD)/bundle && mkdir -p $(BUILD)/bundle/raysum/node_modules/.bin $(BUILD)/bundle/raysum/build
 	@cp -r package.json bunfig.toml Makefile lib csrc examples test $(BUILD)/bundle/raysum
-	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(BUILD)/bundle/raysum/build
+	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(TFJS_SPECS) $(BUILD)/bundle/raysum/build
 	@cp -r $(filter-out $(NOT_IN_BUNDLE:%=node_modules/%),$(wildcard node_modules/*)) $(BUILD)/bundle/raysum/node_modules
+	@cd $(BUILD)/bundle/raysum/node_modules/@tensorflow && find . -type f ! -name '*.node.js' ! -name package.json -delete
 	@cp node_modules/bun/bin/bun.exe $(BUILD)/bundle/raysum/node_modules/.bin/bun
 	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -3 > $@.new && mv $@.new $@
 	@rm -rf $(BUILD)/bundle && ls -l $@
 
 test-gpu:
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/tfjs/run.ts --bun cuda:0
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/reference.ts
 
 # Every test in Bun on the emulated device, after the check of the emulation itself.
-test-emulated: $(NODE_MODULES) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
+test-emulated: $(NODE_MODULES) $(TFJS) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
 	$(BUILD)/emulation_check
 	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
 
@@ -161,8 +171,15 @@ test-sanitized: $(OBJECTS)
 	LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 	  $(MAKE) --no-print-directory test-emulated BUILD=$(BUILD)/sanitized KERNEL_BUILD=$(BUILD) CFLAGS="-O2 -g -fno-omit-frame-pointer $(SANITIZE)"
 
-test-reference: $(NODE_MODULES) $(CPU_LIBRARY)
+test-reference: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY)
 	$(BUN) test/reference.ts
+
+# --ignore-annotations: tfjs-core says that its tests have no side effects, and they would be left out.
+$(TFJS_SPECS): test/tfjs/specs.cjs $(TFJS) | $(BUILD)
+	$(BIN)/esbuild $< --bundle --platform=node --format=cjs --ignore-annotations --main-fields=module,main --log-level=error --outfile=$@
+
+test-tfjs: $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(NODE_FFI)
+	$(BUN) test/tfjs/run.ts $(TFJS_ARGS)
 
 benchmark: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/benchmark.ts $(BENCH_ARGS)
@@ -170,7 +187,7 @@ benchmark: $(NODE_MODULES) $(CPU_LIBRARY)
 symbols: $(NODE_MODULES)
 	$(BUN) csrc/bindings.ts
 
-check: $(NODE_MODULES) $(CPU_LIBRARY)
+check: $(NODE_MODULES) $(TFJS) $(CPU_LIBRARY)
 	$(BIN)/tsc --noEmit -p .
 	$(BIN)/biome check .
 	$(BUN) csrc/bindings.ts --check

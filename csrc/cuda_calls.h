@@ -40,6 +40,27 @@ RS_WEAK int32_t rs_cuda_random(rs_operation *operation, void *elements);
 RS_WEAK int32_t rs_cuda_reduce(rs_operation *operation, void *elements);
 RS_WEAK int32_t rs_cuda_reciprocal(rs_operation *operation, void *elements);
 
+// The calls on tensors (tensor_elementwise.h, tensor_strided.h, tensor_fold.h, tensor_gather.h, tensor_image.h, convolution.h).
+RS_WEAK int32_t rs_cuda_tensor_pool(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_pool_gradient(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_resize(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_resize_gradient(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_normalize(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_fill(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_cast(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_map(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_fold(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_softmax(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_join(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_select(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_copy(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_gather(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_segment_sum(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_adam(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_convolve(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_convolve_depthwise(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_product(rs_operation *operation, void *arguments);
+
 RS_WEAK const rs_family *const *rs_cuda_families(int32_t law); // as rs_families
 
 #ifdef __cplusplus

@@ -38,6 +38,11 @@ function checkFloats(what: string, values: Float32Array): void {
     );
 }
 
+/** What an array's memory lives as long as: another array, or a tensor. */
+interface Owner {
+  readonly disposed: boolean;
+}
+
 /** Frees the memory of an array that was collected without dispose(). Nobody can be using it: views keep their owner alive. */
 const abandoned = new FinalizationRegistry<bigint>((pointer) => native().rs_free(pointer));
 
@@ -54,11 +59,11 @@ export class DeviceArray {
   /** Number of elements. */
   readonly size: number;
   readonly #pointer: bigint;
-  /** The array whose memory this one is a part of. */
-  readonly #owner: DeviceArray | undefined;
+  /** What owns the memory that this array is a part of, where it is not this array. */
+  readonly #owner: Owner | undefined;
   #disposed = false;
 
-  private constructor(device: Device, shape: Shape, pointer: bigint, owner?: DeviceArray) {
+  private constructor(device: Device, shape: Shape, pointer: bigint, owner?: Owner) {
     this.device = device;
     this.shape = shape;
     this.size = sizeOf(shape);
@@ -140,6 +145,11 @@ export class DeviceArray {
     const { id } = chosenDevice(device);
     const pointer = readInteger((out) => native().rs_adopt(id, address, bytes, out));
     return new DeviceArray(device, checked, pointer);
+  }
+
+  /** An array over memory of ours that `owner` keeps and frees. For raysum/tfjs. */
+  static over(device: Device, pointer: bigint, shape: Shape, owner: Owner): DeviceArray {
+    return new DeviceArray(device, checkShape(shape, "shape"), pointer, owner);
   }
 
   /** The same elements in another shape; shares this array's memory, which stays owned by this array. */

@@ -33,12 +33,45 @@ const callsOnFloats: readonly PointerCall[] = [
   [["out"], ([out], n) => calls.rs_random(0, out!, n, 1n, 0, 1)],
   [["copy target", "copy source"], ([to, from], n) => calls.rs_copy_strided(to!, from!, extents(n), unit, unit)],
 ];
+/** The calls on tensors: elements are 4 bytes there too, and each of the shapes below has COUNT of them in every operand. */
+const callsOnTensors: readonly PointerCall[] = [
+  [["out"], ([out], n) => calls.rs_tensor_fill(0, out!, n, 9)],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_cast(0, out!, a!, n)],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_map(0, 0, out!, a!, n, 0, 0)],
+  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_join(0, 0, out!, a!, b!, 1, BigInt64Array.of(n, 1n, 1n))],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_copy(out!, a!, 1, BigInt64Array.of(n, 1n, 1n))],
+  [
+    ["out", "condition", "a"],
+    ([out, c, a], n) => calls.rs_tensor_select(out!, c!, a!, a!, 1, BigInt64Array.of(n, 1n, 1n, 1n)),
+  ],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_fold(0, 0, out!, a!, n, 1n, 1n)],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_softmax(out!, a!, 1n, n)],
+  [["out", "a", "index"], ([out, a, i], n) => calls.rs_tensor_gather(out!, a!, i!, 1n, 1n, n, 1n, n)],
+  [["out", "a", "index"], ([out, a, i], n) => calls.rs_tensor_segment_sum(0, out!, a!, i!, n, 1n, n)],
+  [
+    ["out", "a", "b"],
+    ([out, a, b], n) => calls.rs_tensor_product(out!, a!, b!, BigInt64Array.of(n, 1n, 1n, 1n, n, n), 0, 0),
+  ],
+  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_convolve(0, out!, a!, b!, row(n))],
+  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_convolve_depthwise(0, out!, a!, b!, row(n))],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_pool(0, out!, a!, row(n))],
+  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_pool_gradient(0, out!, a!, b!, row(n))],
+  [["out", "a"], ([out, a], n) => calls.rs_tensor_resize(0, out!, a!, BigInt64Array.of(1n, 1n, 1n, 1n, 1n, n), 0, 0)],
+  [
+    ["out", "a"],
+    ([out, a], n) => calls.rs_tensor_resize_gradient(0, out!, a!, BigInt64Array.of(1n, 1n, 1n, 1n, 1n, n), 0, 0),
+  ],
+  [["out", "a", "mean"], ([out, a, m], n) => calls.rs_tensor_normalize(out!, a!, m!, m!, 0n, 0n, n, n, 0.1)],
+];
+/** One row and one channel; a filter as long as the row. */
+const row = (n: bigint) =>
+  BigInt64Array.of(1n, 1n, 1n, n, 1n, 1n, 1n, n, 1n, 1n, 1n, n, ...new Array<bigint>(6).fill(1n), 0n, 0n, 0n);
 const callsOnBytes: readonly PointerCall[] = [
   [["upload target"], ([to], n) => calls.rs_upload(to!, new Float32Array(COUNT), n * 4n)],
   [["download source"], ([from], n) => calls.rs_download_begin(from!, n * 4n, number)],
   [["copy target", "copy source"], ([to, from], n) => calls.rs_copy(to!, from!, n * 4n)],
 ];
-const everyCall = [...callsOnFloats, ...callsOnBytes];
+const everyCall = [...callsOnFloats, ...callsOnTensors, ...callsOnBytes];
 const number = new BigInt64Array(1);
 const unit = BigInt64Array.of(0n, 0n, 0n, 1n);
 const extents = (count: bigint) => BigInt64Array.of(1n, 1n, 1n, count);

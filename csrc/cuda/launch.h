@@ -19,7 +19,7 @@ cudaStream_t rs_cuda_stream(const rs_operation *operation);
 int rs_cuda_multiprocessors(int32_t device);
 
 // Device memory for what one call hands from kernel to kernel; the next call may overwrite it.
-#define RS_SCRATCH_BYTES 65536
+#define RS_SCRATCH_BYTES (16 << 20)
 void *rs_cuda_scratch(const rs_operation *operation);
 
 // Puts a table of a plan, built on the host, into device memory that later calls on the device may read. RS_OK, or an error after

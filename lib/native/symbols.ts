@@ -81,6 +81,117 @@ export const GeometryHeader = {
   HEADER: 16,
 } as const;
 
+export const Type = {
+  FLOAT32: 0,
+  INT32: 1,
+} as const;
+
+export const TensorCast = {
+  CAST_FLOAT_TO_INT: 0,
+  CAST_INT_TO_FLOAT: 1,
+  CAST_FLOAT_TO_TRUTH: 2,
+  CAST_INT_TO_TRUTH: 3,
+} as const;
+
+export const TensorMap = {
+  MAP_ABSOLUTE: 0,
+  MAP_NEGATIVE: 1,
+  MAP_SIGN: 2,
+  MAP_SQUARE: 3,
+  MAP_SQUARE_ROOT: 4,
+  MAP_RECIPROCAL_SQUARE_ROOT: 5,
+  MAP_RECIPROCAL: 6,
+  MAP_EXPONENTIAL: 7,
+  MAP_EXPONENTIAL_MINUS_1: 8,
+  MAP_LOGARITHM: 9,
+  MAP_LOGARITHM_1_PLUS: 10,
+  MAP_SINE: 11,
+  MAP_COSINE: 12,
+  MAP_TANGENT: 13,
+  MAP_HYPERBOLIC_TANGENT: 14,
+  MAP_ERROR_FUNCTION: 15,
+  MAP_SIGMOID: 16,
+  MAP_SOFTPLUS: 17,
+  MAP_RELU: 18,
+  MAP_LEAKY_RELU: 19,
+  MAP_ELU: 20,
+  MAP_SELU: 21,
+  MAP_STEP: 22,
+  MAP_CLAMP: 23,
+  MAP_FLOOR: 24,
+  MAP_CEILING: 25,
+  MAP_ROUND: 26,
+  MAP_AFFINE: 27,
+  MAP_NOT: 28,
+} as const;
+
+export const TensorJoin = {
+  JOIN_ADD: 0,
+  JOIN_SUBTRACT: 1,
+  JOIN_MULTIPLY: 2,
+  JOIN_DIVIDE: 3,
+  JOIN_FLOOR_DIVIDE: 4,
+  JOIN_MODULO: 5,
+  JOIN_POWER: 6,
+  JOIN_MINIMUM: 7,
+  JOIN_MAXIMUM: 8,
+  JOIN_SQUARED_DIFFERENCE: 9,
+  JOIN_PRELU: 10,
+  JOIN_RELU_GRADIENT: 11,
+  JOIN_ELU_GRADIENT: 12,
+  JOIN_ARC_TANGENT: 13,
+  JOIN_EQUAL: 14,
+  JOIN_NOT_EQUAL: 15,
+  JOIN_LESS: 16,
+  JOIN_LESS_EQUAL: 17,
+  JOIN_GREATER: 18,
+  JOIN_GREATER_EQUAL: 19,
+  JOIN_AND: 20,
+  JOIN_OR: 21,
+  JOIN_EXCLUSIVE_OR: 22,
+} as const;
+
+export const TensorFold = {
+  FOLD_SUM: 0,
+  FOLD_MEAN: 1,
+  FOLD_PRODUCT: 2,
+  FOLD_LARGEST: 3,
+  FOLD_SMALLEST: 4,
+  FOLD_ALL: 5,
+  FOLD_ANY: 6,
+  FOLD_PLACE_OF_LARGEST: 7,
+  FOLD_PLACE_OF_SMALLEST: 8,
+} as const;
+
+export const TensorConvolution = {
+  CONVOLUTION: 0,
+  CONVOLUTION_INPUT_GRADIENT: 1,
+  CONVOLUTION_FILTER_GRADIENT: 2,
+} as const;
+
+export const TensorPool = {
+  POOL_LARGEST: 0,
+  POOL_MEAN: 1,
+} as const;
+
+export const TensorResize = {
+  RESIZE_LINEAR: 0,
+  RESIZE_NEAREST: 1,
+} as const;
+
+export const ConvolutionShape = {
+  AT_BATCH: 0,
+  AT_IN: 1,
+  AT_IN_CHANNELS: 4,
+  AT_OUT: 5,
+  AT_OUT_CHANNELS: 8,
+  AT_FILTER: 9,
+  AT_STRIDE: 12,
+  AT_DILATION: 15,
+  AT_BEFORE: 18,
+  CONVOLUTION_NUMBERS: 21,
+} as const;
+
 export const symbols = {
   rs_abi: [],
   rs_error: ["buffer", "i32"],
@@ -118,4 +229,23 @@ export const symbols = {
   rs_back: ["i64", "i64", "i64", "i64", "i32"],
   rs_residual: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"],
   rs_update: ["i64", "i64", "i64", "i64", "f64", "f64", "f64", "i64"],
+  rs_tensor_fill: ["i32", "i64", "i64", "f64"],
+  rs_tensor_cast: ["i32", "i64", "i64", "i64"],
+  rs_tensor_map: ["i32", "i32", "i64", "i64", "i64", "f64", "f64"],
+  rs_tensor_join: ["i32", "i32", "i64", "i64", "i64", "i32", "buffer"],
+  rs_tensor_select: ["i64", "i64", "i64", "i64", "i32", "buffer"],
+  rs_tensor_copy: ["i64", "i64", "i32", "buffer"],
+  rs_tensor_fold: ["i32", "i32", "i64", "i64", "i64", "i64", "i64"],
+  rs_tensor_softmax: ["i64", "i64", "i64", "i64"],
+  rs_tensor_gather: ["i64", "i64", "i64", "i64", "i64", "i64", "i64", "i64"],
+  rs_tensor_segment_sum: ["i32", "i64", "i64", "i64", "i64", "i64", "i64"],
+  rs_tensor_product: ["i64", "i64", "i64", "buffer", "i32", "i32"],
+  rs_tensor_convolve: ["i32", "i64", "i64", "i64", "buffer"],
+  rs_tensor_convolve_depthwise: ["i32", "i64", "i64", "i64", "buffer"],
+  rs_tensor_pool: ["i32", "i64", "i64", "buffer"],
+  rs_tensor_pool_gradient: ["i32", "i64", "i64", "i64", "buffer"],
+  rs_tensor_resize: ["i32", "i64", "i64", "buffer", "i32", "i32"],
+  rs_tensor_resize_gradient: ["i32", "i64", "i64", "buffer", "i32", "i32"],
+  rs_tensor_normalize: ["i64", "i64", "i64", "i64", "i64", "i64", "i64", "i64", "f64"],
+  rs_tensor_adam: ["i64", "i64", "i64", "i64", "i64", "i64", "i32", "f64", "f64", "f64"],
 } as const;

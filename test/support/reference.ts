@@ -16,6 +16,7 @@ import {
   volume,
 } from "../../lib/index.ts";
 import { readNpy } from "../../lib/io/npy.ts";
+import { compareLearnedPrimalDual } from "./learned_pd_reference.ts";
 import { relativeL2 } from "./random.ts";
 
 /** A comparison: `error` is the relative L2 distance to the reference. Or, with a `reason`, one that is not made. */
@@ -158,10 +159,10 @@ export async function* compareReferences(folder: string, device: Device): AsyncG
   const parts = [
     ["astra", compareAstra],
     ["sirt", compareTomosipo],
+    ["learned-pd", compareLearnedPrimalDual],
   ] as const;
   const missing = { law: "", what: "", error: Number.NaN, limit: Number.NaN } as const;
   for (const [name, compare] of parts)
     if (existsSync(join(folder, name, "manifest.json"))) yield* compare(join(folder, name), device);
     else yield { ...missing, name, reason: `no ${name}/manifest.json` };
-  if (existsSync(join(folder, "learned-pd"))) yield { ...missing, name: "learned-pd", reason: "there are no networks" };
 }

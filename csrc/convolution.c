@@ -1,0 +1,173 @@
+// convolution.c: what convolutions, depthwise convolutions, pooling and matrix products check, and the plain ones of them.
+#include "convolution.h"
+
+#include <string.h>
+
+rs_convolution rs_check_convolution(rs_check *check, const int64_t *table, int64_t elements[3]) {
+  rs_convolution c = {.batch = table[RS_AT_BATCH], .in_channels = table[RS_AT_IN_CHANNELS], .out_channels = table[RS_AT_OUT_CHANNELS]};
+  for (int k = 0; k < 3; k++) {
+    c.in[k] = table[RS_AT_IN + k];
+    c.out[k] = table[RS_AT_OUT + k];
+    c.filter[k] = table[RS_AT_FILTER + k];
+    c.stride[k] = table[RS_AT_STRIDE + k];
+    c.dilation[k] = table[RS_AT_DILATION + k];
+    c.before[k] = table[RS_AT_BEFORE + k];
+    const int64_t limit = 1 << 24; // so that sums of products of these fit
+    if (!check->status && (c.stride[k] < 1 || c.stride[k] > limit || c.dilation[k] < 1 || c.dilation[k] > limit || c.before[k] < -limit ||
+                           c.before[k] > limit || c.in[k] > limit || c.out[k] > limit || c.filter[k] > limit))
+      check->status =
+          rs_fail(RS_EARGUMENT,
+                  "axis %d: input %lld, output %lld, filter %lld, stride %lld, dilation %lld, zeros before %lld: expected positive "
+                  "counts, zeros between -2^24 and 2^24",
+                  k, (long long)c.in[k], (long long)c.out[k], (long long)c.filter[k], (long long)c.stride[k], (long long)c.dilation[k],
+                  (long long)c.before[k]);
+  }
+  elements[0] = rs_check_product(check, "input", 5, (const int64_t[]){c.batch, c.in[0], c.in[1], c.in[2], c.in_channels});
+  elements[1] = rs_check_product(check, "output", 5, (const int64_t[]){c.batch, c.out[0], c.out[1], c.out[2], c.out_channels});
+  elements[2] = rs_check_product(check, "filter", 3, c.filter);
+  return c;
+}
+
+// Resolves out, a and b of a convolution of a kind.
+static void resolve(rs_check *check, rs_tensor_convolving *w, int64_t out, int64_t a, int64_t b, int64_t elements[3]) {
+  int64_t input = elements[0], output = elements[1], filter = elements[2];
+  int64_t out_count = w->op == RS_CONVOLUTION ? output : w->op == RS_CONVOLUTION_INPUT_GRADIENT ? input : filter;
+  w->out = rs_check_floats(check, out, out_count, "out");
+  w->a = rs_check_operand(check, a, w->op == RS_CONVOLUTION_INPUT_GRADIENT ? output : input, w->out, out_count, "a");
+  w->b = rs_check_operand(check, b, w->op == RS_CONVOLUTION_FILTER_GRADIENT ? output : filter, w->out, out_count, "b");
+}
+
+static int32_t run_convolve(rs_operation *operation, void *arguments) { return rs_products_here()->convolve(operation, arguments); }
+
+int32_t rs_tensor_convolve(int32_t kind, int64_t out, int64_t a, int64_t b, const int64_t *shape) {
+  rs_check check = RS_CHECK;
+  int64_t elements[3];
+  rs_check_choice(&check, kind, RS_CONVOLUTION_FILTER_GRADIENT, "kind");
+  rs_tensor_convolving w = {.op = kind, .shape = rs_check_convolution(&check, shape, elements)};
+  elements[2] = rs_check_product(&check, "filter", 3, (const int64_t[]){elements[2], w.shape.in_channels, w.shape.out_channels});
+  resolve(&check, &w, out, a, b, elements);
+  return rs_tensor_push(&check, "tensor_convolve", run_convolve, rs_cuda_tensor_convolve, &w, sizeof w);
+}
+
+// Depthwise: every channel has a filter of its own for each of `multiplier` output channels.
+
+static void depthwise_row(void *context, int64_t row, int worker) {
+  (void)worker;
+  const rs_tensor_convolving *w = context;
+  const rs_convolution *c = &w->shape;
+  int64_t channels = c->in_channels, multiplier = c->out_channels / channels;
+  int64_t y = row % c->out[1], z = row / c->out[1] % c->out[0], item = row / c->out[1] / c->out[0];
+  float *out = w->out + row * c->out[2] * c->out_channels;
+  memset(out, 0, (size_t)(c->out[2] * c->out_channels) * sizeof(float));
+  const float *filter = w->b;
+  for (int64_t d = 0; d < c->filter[0]; d++)
+    for (int64_t h = 0; h < c->filter[1]; h++) {
+      int64_t in_z = rs_convolution_at(c, 0, z, d), in_y = rs_convolution_at(c, 1, y, h);
+      if (in_z < 0 || in_z >= c->in[0] || in_y < 0 || in_y >= c->in[1]) {
+        filter += c->filter[2] * c->out_channels;
+        continue;
+      }
+      const float *in = w->a + ((item * c->in[0] + in_z) * c->in[1] + in_y) * c->in[2] * channels;
+      for (int64_t k = 0; k < c->filter[2]; k++, filter += c->out_channels)
+        for (int64_t x = 0; x < c->out[2]; x++) {
+          int64_t in_x = rs_convolution_at(c, 2, x, k);
+          if (in_x < 0 || in_x >= c->in[2]) continue;
+          for (int64_t q = 0; q < channels; q++)
+            for (int64_t m = 0; m < multiplier; m++)
+              out[x * c->out_channels + q * multiplier + m] += in[in_x * channels + q] * filter[q * multiplier + m];
+        }
+    }
+}
+
+// An input row of the gradient gathers from the output rows that it had a part in.
+static void depthwise_input_row(void *context, int64_t row, int worker) {
+  (void)worker;
+  const rs_tensor_convolving *w = context;
+  const rs_convolution *c = &w->shape;
+  int64_t channels = c->in_channels, multiplier = c->out_channels / channels;
+  int64_t in_y = row % c->in[1], in_z = row / c->in[1] % c->in[0], item = row / c->in[1] / c->in[0];
+  float *out = w->out + row * c->in[2] * channels;
+  memset(out, 0, (size_t)(c->in[2] * channels) * sizeof(float));
+  for (int64_t d = 0; d < c->filter[0]; d++)
+    for (int64_t h = 0; h < c->filter[1]; h++) {
+      int64_t z = in_z + c->before[0] - d * c->dilation[0], y = in_y + c->before[1] - h * c->dilation[1];
+      if (z < 0 || y < 0 || z % c->stride[0] || y % c->stride[1] || z / c->stride[0] >= c->out[0] || y / c->stride[1] >= c->out[1])
+        continue;
+      const float *gradient = w->a + ((item * c->out[0] + z / c->stride[0]) * c->out[1] + y / c->stride[1]) * c->out[2] * c->out_channels;
+      for (int64_t k = 0; k < c->filter[2]; k++) {
+        const float *filter = w->b + ((d * c->filter[1] + h) * c->filter[2] + k) * c->out_channels;
+        for (int64_t x = 0; x < c->out[2]; x++) {
+          int64_t in_x = rs_convolution_at(c, 2, x, k);
+          if (in_x < 0 || in_x >= c->in[2]) continue;
+          for (int64_t q = 0; q < channels; q++)
+            for (int64_t m = 0; m < multiplier; m++)
+              out[in_x * channels + q] += gradient[x * c->out_channels + q * multiplier + m] * filter[q * multiplier + m];
+        }
+      }
+    }
+}
+
+// A task: one element of the filter, and one channel.
+static void depthwise_filter(void *context, int64_t task, int worker) {
+  (void)worker;
+  const rs_tensor_convolving *w = context;
+  const rs_convolution *c = &w->shape;
+  int64_t channels = c->in_channels, multiplier = c->out_channels / channels;
+  int64_t q = task % channels, tap = task / channels;
+  int64_t k = tap % c->filter[2], h = tap / c->filter[2] % c->filter[1], d = tap / c->filter[2] / c->filter[1];
+  for (int64_t m = 0; m < multiplier; m++) {
+    double sum = 0;
+    for (int64_t row = 0; row < c->batch * c->out[0] * c->out[1]; row++) {
+      int64_t in_y = rs_convolution_at(c, 1, row % c->out[1], h), in_z = rs_convolution_at(c, 0, row / c->out[1] % c->out[0], d);
+      if (in_z < 0 || in_z >= c->in[0] || in_y < 0 || in_y >= c->in[1]) continue;
+      const float *in = w->a + ((row / c->out[1] / c->out[0] * c->in[0] + in_z) * c->in[1] + in_y) * c->in[2] * channels + q;
+      const float *gradient = w->b + row * c->out[2] * c->out_channels + q * multiplier + m;
+      for (int64_t x = 0; x < c->out[2]; x++) {
+        int64_t in_x = rs_convolution_at(c, 2, x, k);
+        if (in_x >= 0 && in_x < c->in[2]) sum += (double)in[in_x * channels] * gradient[x * c->out_channels];
+      }
+    }
+    w->out[task * multiplier + m] = (float)sum;
+  }
+}
+
+static int32_t run_depthwise(rs_operation *operation, void *arguments) {
+  const rs_tensor_convolving *w = arguments;
+  const rs_convolution *c = &w->shape;
+  switch (w->op) {
+  case RS_CONVOLUTION: return rs_parallel_for(operation, c->batch * c->out[0] * c->out[1], depthwise_row, arguments);
+  case RS_CONVOLUTION_INPUT_GRADIENT: return rs_parallel_for(operation, c->batch * c->in[0] * c->in[1], depthwise_input_row, arguments);
+  default: return rs_parallel_for(operation, rs_volume_of(c->filter) * c->in_channels, depthwise_filter, arguments);
+  }
+}
+
+int32_t rs_tensor_convolve_depthwise(int32_t kind, int64_t out, int64_t a, int64_t b, const int64_t *shape) {
+  rs_check check = RS_CHECK;
+  int64_t elements[3];
+  rs_check_choice(&check, kind, RS_CONVOLUTION_FILTER_GRADIENT, "kind");
+  rs_tensor_convolving w = {.op = kind, .shape = rs_check_convolution(&check, shape, elements)};
+  if (!check.status && w.shape.out_channels % w.shape.in_channels)
+    check.status = rs_fail(RS_EARGUMENT, "%lld output channels of %lld input channels: expected a multiple",
+                           (long long)w.shape.out_channels, (long long)w.shape.in_channels);
+  elements[2] = rs_check_product(&check, "filter", 2, (const int64_t[]){elements[2], w.shape.out_channels});
+  resolve(&check, &w, out, a, b, elements);
+  return rs_tensor_push(&check, "tensor_convolve_depthwise", run_depthwise, rs_cuda_tensor_convolve_depthwise, &w, sizeof w);
+}
+
+static int32_t run_product(rs_operation *operation, void *arguments) { return rs_products_here()->product(operation, arguments); }
+
+int32_t rs_tensor_product(int64_t out, int64_t a, int64_t b, const int64_t *shape, int32_t transpose_a, int32_t transpose_b) {
+  rs_check check = RS_CHECK;
+  rs_tensor_producing p = {.batch = shape[0], .m = shape[1], .n = shape[2], .k = shape[3], .batch_a = shape[4], .batch_b = shape[5]};
+  int64_t out_count = rs_check_product(&check, "product", 3, (const int64_t[]){p.batch, p.m, p.n});
+  int64_t a_count = rs_check_product(&check, "a", 3, (const int64_t[]){p.batch_a, p.m, p.k});
+  int64_t b_count = rs_check_product(&check, "b", 3, (const int64_t[]){p.batch_b, p.k, p.n});
+  p.a_row = transpose_a ? 1 : p.k;
+  p.a_column = transpose_a ? p.m : 1;
+  p.b_row = transpose_b ? 1 : p.n;
+  p.b_column = transpose_b ? p.k : 1;
+  p.out = rs_check_floats(&check, out, out_count, "out");
+  p.a = rs_check_operand(&check, a, a_count, p.out, out_count, "a");
+  p.b = rs_check_operand(&check, b, b_count, p.out, out_count, "b");
+  return rs_tensor_push(&check, "tensor_product", run_product, rs_cuda_tensor_product, &p, sizeof p);
+}

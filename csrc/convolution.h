@@ -1,0 +1,45 @@
+// convolution.h: the shape of a convolution or pooling in three dimensions, channels last (NDHWC, filters DHWIO). Two dimensions
+// are a depth of 1.
+#pragma once
+#include "tensor.h"
+
+// The table of the ABI: rs_convolution_shape says what stands where.
+typedef struct {
+  int64_t batch;
+  int64_t in[3], in_channels, out[3], out_channels;
+  int64_t filter[3], stride[3], dilation[3];
+  int64_t before[3]; // zeros in front of the input
+} rs_convolution;
+
+typedef struct {
+  int32_t op;
+  rs_convolution shape;
+  float *out;
+  const float *a, *b;
+} rs_tensor_convolving;
+
+// Element (i, j, k) of the input that meets filter element (d, h, w) at output (z, y, x), along one axis; outside 0 ... in - 1 it is 0.
+RS_INLINE int64_t rs_convolution_at(const rs_convolution *c, int axis, int64_t out, int64_t filter) {
+  return out * c->stride[axis] + filter * c->dilation[axis] - c->before[axis];
+}
+
+RS_INLINE int64_t rs_volume_of(const int64_t *extent) { return extent[0] * extent[1] * extent[2]; }
+
+// Reads and checks a table. `elements` gets the counts of input, output and filter; the filter's channels are the caller's to count.
+rs_convolution rs_check_convolution(rs_check *check, const int64_t *table, int64_t elements[3]);
+
+// The work that is compiled once a target (csrc/dispatch.c picks one): convolutions and matrix products.
+typedef struct {
+  float *out;
+  const float *a, *b;
+  int64_t batch, m, n, k, batch_a, batch_b;
+  int64_t a_row, a_column, b_row, b_column; // strides in elements
+} rs_tensor_producing;
+
+typedef struct {
+  int32_t (*convolve)(rs_operation *operation, const rs_tensor_convolving *c);
+  int32_t (*product)(rs_operation *operation, const rs_tensor_producing *p);
+} rs_products;
+
+extern const rs_products rs_products_avx512, rs_products_avx2, rs_products_plain;
+const rs_products *rs_products_here(void); // dispatch.c

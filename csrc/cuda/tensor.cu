@@ -1,0 +1,174 @@
+// tensor.cu: the CUDA kernels over tensor_elementwise.h, tensor_strided.h, tensor_gather.h and tensor_optimizer.h.
+#include "../tensor_elementwise.h"
+#include "../tensor_gather.h"
+#include "../tensor_optimizer.h"
+#include "../tensor_strided.h"
+#include "threads.h"
+
+namespace {
+
+__global__ void fill(rs_tensor_elements e) {
+  if (e.type == RS_FLOAT32)
+    RS_OVER(i, e.count)((float *)e.out)[i] = (float)e.p;
+  else
+    RS_OVER(i, e.count)((int32_t *)e.out)[i] = rs_int_of(e.p);
+}
+
+__global__ void cast(rs_tensor_elements e) {
+  const float *from_float = (const float *)e.a;
+  const int32_t *from_int = (const int32_t *)e.a;
+  RS_OVER(i, e.count) {
+    switch (e.op) {
+    case RS_CAST_FLOAT_TO_INT: ((int32_t *)e.out)[i] = rs_int_of(from_float[i]); break;
+    case RS_CAST_INT_TO_FLOAT: ((float *)e.out)[i] = (float)from_int[i]; break;
+    case RS_CAST_FLOAT_TO_TRUTH: ((int32_t *)e.out)[i] = from_float[i] != 0; break;
+    default: ((int32_t *)e.out)[i] = from_int[i] != 0; // RS_CAST_INT_TO_TRUTH
+    }
+  }
+}
+
+__global__ void map_float(rs_tensor_elements e) {
+  const float p = (float)e.p, q = (float)e.q;
+  RS_OVER(i, e.count)((float *)e.out)[i] = rs_map_float(e.op, ((const float *)e.a)[i], p, q);
+}
+
+__global__ void map_int(rs_tensor_elements e) {
+  const int32_t p = rs_int_of(e.p), q = rs_int_of(e.q);
+  RS_OVER(i, e.count)((int32_t *)e.out)[i] = rs_map_int(e.op, ((const int32_t *)e.a)[i], p, q);
+}
+
+// Where element `at` lies in every operand. Remainders of 64 bits are slow, so they are only taken where there are that many elements.
+struct places {
+  int64_t at[RS_OPERANDS];
+};
+
+__device__ inline places places_of(const rs_tensor_strided &s, int64_t at) {
+  places p = {};
+  if (s.count >> 31) {
+    for (int k = 0; k < s.operands; k++) p.at[k] = rs_strided_offset(&s, k, at);
+    return p;
+  }
+  uint32_t rest = (uint32_t)at;
+  for (int axis = s.rank - 1; axis >= 0; axis--) {
+    uint32_t extent = (uint32_t)s.extent[axis], index = axis ? rest % extent : rest;
+    for (int k = 0; k < s.operands; k++) p.at[k] += index * s.stride[k][axis];
+    rest /= extent;
+  }
+  return p;
+}
+
+__global__ void join_float(rs_tensor_strided s) {
+  RS_OVER(i, s.count) {
+    const places p = places_of(s, i);
+    ((float *)s.operand[0])[p.at[0]] = rs_join_float(s.op, ((const float *)s.operand[1])[p.at[1]], ((const float *)s.operand[2])[p.at[2]]);
+  }
+}
+
+__global__ void compare_float(rs_tensor_strided s) {
+  RS_OVER(i, s.count) {
+    const places p = places_of(s, i);
+    const float a = ((const float *)s.operand[1])[p.at[1]], b = ((const float *)s.operand[2])[p.at[2]];
+    ((int32_t *)s.operand[0])[p.at[0]] = rs_compare_float(s.op, a, b);
+  }
+}
+
+__global__ void join_int(rs_tensor_strided s) {
+  RS_OVER(i, s.count) {
+    const places p = places_of(s, i);
+    const int32_t a = ((const int32_t *)s.operand[1])[p.at[1]], b = ((const int32_t *)s.operand[2])[p.at[2]];
+    ((int32_t *)s.operand[0])[p.at[0]] = rs_join_int(s.op, a, b);
+  }
+}
+
+__global__ void choose(rs_tensor_strided s) {
+  RS_OVER(i, s.count) {
+    const places p = places_of(s, i);
+    const int first = ((const int32_t *)s.operand[1])[p.at[1]] != 0;
+    ((int32_t *)s.operand[0])[p.at[0]] = first ? ((const int32_t *)s.operand[2])[p.at[2]] : ((const int32_t *)s.operand[3])[p.at[3]];
+  }
+}
+
+__global__ void copy(rs_tensor_strided s) {
+  RS_OVER(i, s.count) {
+    const places p = places_of(s, i);
+    ((int32_t *)s.operand[0])[p.at[0]] = ((const int32_t *)s.operand[1])[p.at[1]];
+  }
+}
+
+__global__ void gather(rs_tensor_gathering g) {
+  RS_OVER(i, g.batch * g.outer * g.picks * g.inner) {
+    const int64_t inner = i % g.inner, pick = i / g.inner % g.picks, outer = i / g.inner / g.picks;
+    const int64_t place = g.index[outer / g.outer * g.picks + pick];
+    g.out[i] = place < 0 || place >= g.axis ? 0 : g.a[(outer * g.axis + place) * g.inner + inner];
+  }
+}
+
+// Every element of the result looks through all rows, in their order: no two threads write to the same place.
+__global__ void segment_sum(rs_tensor_segments s) {
+  RS_OVER(i, s.segments * s.inner) {
+    const int64_t segment = i / s.inner, inner = i % s.inner;
+    float sum = 0;
+    uint32_t integer = 0;
+    for (int64_t row = 0; row < s.rows; row++) {
+      if (s.index[row] != segment) continue;
+      if (s.type == RS_FLOAT32)
+        sum += ((const float *)s.a)[row * s.inner + inner];
+      else
+        integer += ((const uint32_t *)s.a)[row * s.inner + inner];
+    }
+    if (s.type == RS_FLOAT32)
+      ((float *)s.out)[i] = sum;
+    else
+      ((uint32_t *)s.out)[i] = integer;
+  }
+}
+
+__global__ void advance(rs_tensor_adaptation a) {
+  a.state[1] *= a.beta1;
+  a.state[2] *= a.beta2;
+}
+
+__global__ void adapt(rs_tensor_adaptation a) {
+  const rs_adam_factors factors = rs_adam_factors_of(&a);
+  RS_OVER(i, a.count) rs_adam(&factors, a.gradient[i], &a.parameters[i], &a.first[i], &a.second[i]);
+}
+
+const rs_tensor_elements &elements(const void *arguments) { return *(const rs_tensor_elements *)arguments; }
+const rs_tensor_strided &strided(const void *arguments) { return *(const rs_tensor_strided *)arguments; }
+
+} // namespace
+
+extern "C" {
+
+int32_t rs_cuda_tensor_fill(rs_operation *o, void *e) { return RS_OVER_ELEMENTS(fill, o, elements(e).count, elements(e)); }
+int32_t rs_cuda_tensor_cast(rs_operation *o, void *e) { return RS_OVER_ELEMENTS(cast, o, elements(e).count, elements(e)); }
+int32_t rs_cuda_tensor_map(rs_operation *o, void *e) {
+  if (elements(e).type == RS_FLOAT32) return RS_OVER_ELEMENTS(map_float, o, elements(e).count, elements(e));
+  return RS_OVER_ELEMENTS(map_int, o, elements(e).count, elements(e));
+}
+
+int32_t rs_cuda_tensor_join(rs_operation *o, void *s) {
+  const rs_tensor_strided &t = strided(s);
+  if (t.type == RS_INT32) return RS_OVER_ELEMENTS(join_int, o, t.count, t);
+  if (rs_join_is_comparison(t.op)) return RS_OVER_ELEMENTS(compare_float, o, t.count, t);
+  return RS_OVER_ELEMENTS(join_float, o, t.count, t);
+}
+int32_t rs_cuda_tensor_select(rs_operation *o, void *s) { return RS_OVER_ELEMENTS(choose, o, strided(s).count, strided(s)); }
+int32_t rs_cuda_tensor_copy(rs_operation *o, void *s) { return RS_OVER_ELEMENTS(copy, o, strided(s).count, strided(s)); }
+
+int32_t rs_cuda_tensor_gather(rs_operation *o, void *arguments) {
+  const rs_tensor_gathering &g = *(const rs_tensor_gathering *)arguments;
+  return RS_OVER_ELEMENTS(gather, o, g.batch * g.outer * g.picks * g.inner, g);
+}
+int32_t rs_cuda_tensor_segment_sum(rs_operation *o, void *arguments) {
+  const rs_tensor_segments &s = *(const rs_tensor_segments *)arguments;
+  return RS_OVER_ELEMENTS(segment_sum, o, s.segments * s.inner, s);
+}
+
+int32_t rs_cuda_tensor_adam(rs_operation *o, void *arguments) {
+  const rs_tensor_adaptation &a = *(const rs_tensor_adaptation *)arguments;
+  int32_t status = a.advance ? RS_LAUNCH(advance, 1, 1, 0, rs_cuda_stream(o), a) : RS_OK;
+  return status ? status : RS_OVER_ELEMENTS(adapt, o, a.count, a);
+}
+
+} // extern "C"

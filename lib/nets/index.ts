@@ -1,0 +1,1 @@
+export { type LearnedPrimalDual, type LearnedPrimalDualOptions, learnedPrimalDual } from "./learned_primal_dual.ts";

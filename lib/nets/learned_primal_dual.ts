@@ -1,0 +1,187 @@
+import type { Rank, Tensor, Tensor4D, Variable } from "@tensorflow/tfjs-core";
+import { RaysumError } from "../errors.ts";
+import type { HostArray } from "../io/host_array.ts";
+import type { Operator } from "../operator.ts";
+import { formatShape, sameShape } from "../shape.ts";
+import { checkpoint } from "../tfjs/backward.ts";
+import { layer } from "../tfjs/layer.ts";
+import { tensorflow } from "../tfjs/tensorflow.ts";
+
+export interface LearnedPrimalDualOptions {
+  /** Unrolled iterations, each a dual and a primal step. 10 by default. */
+  readonly iterations?: number;
+  /** Images that primal and dual memory hold. 5 by default. */
+  readonly channels?: number;
+  /** Channels between the convolutions of a step. 32 by default. */
+  readonly hidden?: number;
+  /** Between convolutions: `relu` by default, or `prelu` with one slope a channel, as in the paper. */
+  readonly activation?: "relu" | "prelu";
+  /** Whether convolutions add a bias, as in the paper. Not by default. */
+  readonly bias?: boolean;
+  /** Whether all iterations have the same weights. Not by default. */
+  readonly shared?: boolean;
+  /** Whether training keeps only what goes into each step and computes its inside once more on the way back. Not by default. */
+  readonly recompute?: boolean;
+  /** For the first weights. 1 by default. */
+  readonly seed?: number;
+}
+
+/** A network between tensors, with its weights. */
+export interface LearnedPrimalDual {
+  /** Sinograms `[batch, angle, column, 1]` to images `[batch, y, x, 1]`. */
+  (sinograms: Tensor): Tensor4D;
+  /** The weights, to be trained, by PyTorch's names. */
+  readonly variables: ReadonlyMap<string, Variable>;
+  /** The weights in PyTorch's layout (filters are output, input, row, column), to be written with `writeSafetensors`. */
+  save(): Promise<Map<string, HostArray>>;
+  /** Takes the weights of `save`, or of a network that PyTorch has trained. */
+  load(weights: ReadonlyMap<string, HostArray>): void;
+  dispose(): void;
+}
+
+type Filter = Variable<Rank.R4>;
+
+/** A convolution, and what follows it. */
+interface Stage {
+  readonly filter: Filter;
+  readonly bias?: Variable<Rank.R1>;
+  readonly slope?: Variable<Rank.R1>;
+}
+
+function checkCount(name: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new RaysumError("argument", `${name} ${value}: expected a positive whole number`);
+}
+
+/** Filters are HWIO here and OIHW in PyTorch. */
+const toPyTorch = [3, 2, 0, 1];
+const fromPyTorch = [2, 3, 1, 0];
+
+/**
+ * The learned primal-dual network (J. Adler and O. Öktem, IEEE Trans. Med. Imaging 37, 2018, doi:10.1109/TMI.2018.2799231) for one
+ * slice: each iteration lets three convolutions of 3 x 3 update the dual memory from itself, the projection of primal channel 0 and the
+ * data, and three more update the primal memory from itself and the back projection of dual channel 0; primal channel 0 is the result.
+ * The defaults are those of tomosipo's example: ReLU, no biases, primal channel 0 projected (the paper has the second one), weights of their own for every iteration, all memory zero at first,
+ * and first weights as PyTorch draws them (uniform within 1 / sqrt(inputs of an output)).
+ *
+ * @param A A projection of one slice onto one row, on the device whose backend is the active one.
+ * @throws RaysumError "argument" for counts that make no network, "shape" for more than one slice.
+ */
+export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions = {}): LearnedPrimalDual {
+  const { iterations = 10, channels = 5, hidden = 32, activation = "relu", bias = false } = options;
+  const { shared = false, recompute = false } = options;
+  checkCount("iterations", iterations);
+  checkCount("channels", channels);
+  checkCount("hidden", hidden);
+  if (activation !== "relu" && activation !== "prelu")
+    throw new RaysumError("argument", `activation "${activation}": expected "relu" or "prelu"`);
+  const tf = tensorflow();
+  const P = layer(A, { slice: true });
+  let { seed = 1 } = options;
+  const variables = new Map<string, Variable>();
+
+  const variable = (name: string, value: () => Tensor): Variable => {
+    const made = tf.tidy(() => tf.variable(value()));
+    variables.set(name, made);
+    return made;
+  };
+  const stage = (name: string, place: number, inputs: number, outputs: number, last: boolean): Stage => {
+    const bound = 1 / Math.sqrt(9 * inputs);
+    const uniform = (shape: number[]) => tf.randomUniform(shape, -bound, bound, "float32", seed++);
+    const filter = variable(`${name}.block.${place}.weight`, () => uniform([3, 3, inputs, outputs])) as Filter;
+    return {
+      filter,
+      ...(bias && { bias: variable(`${name}.block.${place}.bias`, () => uniform([outputs])) as Variable<Rank.R1> }),
+      ...(activation === "prelu" &&
+        !last && {
+          slope: variable(`${name}.block.${place + 1}.weight`, () => tf.fill([outputs], 0.25)) as Variable<Rank.R1>,
+        }),
+    };
+  };
+  const block = (name: string, inputs: number): readonly Stage[] => [
+    stage(name, 0, inputs, hidden, false),
+    stage(name, 2, hidden, hidden, false),
+    stage(name, 4, hidden, channels, true),
+  ];
+  const steps = Array.from({ length: shared ? 1 : iterations }, (_, k) => ({
+    dual: block(`${k}_dual`, channels + 2),
+    primal: block(`${k}_primal`, channels + 1),
+  }));
+
+  // A tidy for every stage: what only the next line needs goes at once, also while gradients are recorded.
+  const through = (stages: readonly Stage[], inputs: readonly Tensor[]): Tensor4D => {
+    const rest = [...inputs];
+    let x = rest.shift() as Tensor4D;
+    for (const [place, { bias: hasBias, slope: hasSlope }] of stages.entries())
+      x = tf.tidy((): Tensor4D => {
+        const sum = tf.conv2d(x, rest.shift() as Tensor4D, 1, "same");
+        const out = (hasBias ? tf.add(sum, rest.shift()!) : sum) as Tensor4D;
+        if (place === stages.length - 1) return out;
+        return (hasSlope ? tf.prelu(out, rest.shift()!) : tf.relu(out)) as Tensor4D;
+      });
+    return x;
+  };
+  const apply = (x: Tensor4D, stages: readonly Stage[]): Tensor4D => {
+    const weights = stages.flatMap(({ filter, bias: offset, slope }) => [filter, offset ?? [], slope ?? []].flat());
+    const run = (...inputs: Tensor[]) => tf.tidy(() => through(stages, inputs));
+    return (recompute ? checkpoint(run) : run)(x, ...weights);
+  };
+  const channel = (memory: Tensor4D, k: number): Tensor4D => tf.slice(memory, [0, 0, 0, k], [-1, -1, -1, 1]);
+
+  const run = (sinograms: Tensor): Tensor4D =>
+    tf.tidy(() => {
+      const data = sinograms as Tensor4D;
+      const batch = data.shape[0];
+      const [, rows, columns] = A.domainShape as [number, number, number];
+      let primal: Tensor4D = tf.fill([batch, rows, columns, channels], 0);
+      let dual: Tensor4D = tf.fill([...data.shape.slice(0, 3), channels] as [number, number, number, number], 0);
+      for (let k = 0; k < iterations; k++) {
+        const step = steps[shared ? 0 : k]!;
+        [primal, dual] = tf.tidy(() => {
+          const projected = P(channel(primal, 0)) as Tensor4D;
+          const next = tf.add(dual, apply(tf.concat([dual, projected, data], 3), step.dual)) as Tensor4D;
+          const back = P.T(channel(next, 0)) as Tensor4D;
+          return [tf.add(primal, apply(tf.concat([primal, back], 3), step.primal)) as Tensor4D, next];
+        });
+      }
+      return channel(primal, 0);
+    });
+
+  const save = async (): Promise<Map<string, HostArray>> => {
+    const saved = new Map<string, HostArray>();
+    for (const [name, value] of variables) {
+      const turned = value.shape.length === 4 ? tf.transpose(value, toPyTorch) : tf.clone(value);
+      saved.set(name, { shape: turned.shape, data: (await turned.data()) as Float32Array });
+      turned.dispose();
+    }
+    return saved;
+  };
+
+  const load = (weights: ReadonlyMap<string, HostArray>): void => {
+    const shapes = [...variables].map(([name, { shape }]) => {
+      const expected = shape.length === 4 ? toPyTorch.map((axis) => shape[axis]!) : shape;
+      const given = weights.get(name);
+      if (!given) throw new RaysumError("argument", `the weights lack ${name}`);
+      if (!sameShape(given.shape, expected))
+        throw new RaysumError(
+          "shape",
+          `${name} has the shape ${formatShape(given.shape)}: expected ${formatShape(expected)}`,
+        );
+      return [name, expected, given.data] as const;
+    });
+    const unknown = [...weights.keys()].find((name) => !variables.has(name));
+    if (unknown !== undefined) throw new RaysumError("argument", `the network has no weights ${unknown}`);
+    tf.tidy(() => {
+      for (const [name, shape, data] of shapes) {
+        const tensor = tf.tensor(data, shape);
+        variables.get(name)!.assign(shape.length === 4 ? tf.transpose(tensor, fromPyTorch) : tf.clone(tensor));
+      }
+    });
+  };
+
+  const dispose = (): void => {
+    for (const value of variables.values()) value.dispose();
+    variables.clear();
+  };
+  return Object.assign(run, { variables, save, load, dispose });
+}

@@ -1,0 +1,167 @@
+// The walk back through what was computed, freeing gradients and activations as soon as nothing needs them any more. The stock one
+// keeps them all until its end.
+import type { NamedTensorMap, Scalar, Tensor, Variable } from "@tensorflow/tfjs-core";
+import { RaysumError } from "../errors.ts";
+import { tensorflow } from "./tensorflow.ts";
+
+/** What tfjs-core records of an operation while a gradient is asked for. */
+interface TapeNode {
+  readonly kernelName: string;
+  readonly inputs: NamedTensorMap;
+  readonly outputs: readonly Tensor[];
+  readonly saved?: readonly Tensor[];
+  readonly gradient?: (dys: readonly (Tensor | null)[]) => Record<string, () => Tensor>;
+}
+
+interface TapeState {
+  activeTape: TapeNode[] | null;
+  gradientDepth: number;
+}
+
+interface Walked<T> {
+  readonly value: T;
+  /** A gradient for each tensor asked for; undefined where the value does not depend on it. */
+  readonly gradients: readonly (Tensor | undefined)[];
+}
+
+function record<T extends Tensor>(state: TapeState, f: () => T): { value: T; tape: readonly TapeNode[] } {
+  const outer = state.activeTape;
+  state.activeTape = [];
+  state.gradientDepth++;
+  try {
+    return { value: tensorflow().tidy(f), tape: state.activeTape };
+  } catch (error) {
+    free(state.activeTape);
+    throw error;
+  } finally {
+    state.gradientDepth--;
+    state.activeTape = outer;
+  }
+}
+
+function free(tape: readonly TapeNode[]): void {
+  for (const node of tape) for (const tensor of node.saved ?? []) tensor.dispose();
+}
+
+/** Which tensors depend on xs, and which nodes lie between them and y. */
+function between(
+  tape: readonly TapeNode[],
+  xs: readonly Tensor[],
+  y: Tensor,
+): { fromX: Set<number>; path: Set<TapeNode> } {
+  const fromX = new Set(xs.map(({ id }) => id));
+  for (const { inputs, outputs } of tape)
+    if (Object.values(inputs).some(({ id }) => fromX.has(id))) for (const { id } of outputs) fromX.add(id);
+  const toY = new Set([y.id]);
+  const path = new Set<TapeNode>();
+  for (const node of [...tape].reverse()) {
+    if (!node.outputs.some(({ id }) => toY.has(id) && fromX.has(id))) continue;
+    path.add(node);
+    for (const { id } of Object.values(node.inputs)) toY.add(id);
+  }
+  return { fromX, path };
+}
+
+/** The gradients of a node's inputs that depend on xs, each a tensor of its own. */
+function inputGradients(node: TapeNode, dys: readonly (Tensor | null)[], fromX: Set<number>): [number, Tensor][] {
+  const tf = tensorflow();
+  if (!node.gradient)
+    throw new RaysumError("argument", `Cannot compute gradient: gradient function not found for ${node.kernelName}.`);
+  const seen = new Set<Tensor | null>(dys);
+  const found: [number, Tensor][] = [];
+  tf.tidy(() => {
+    const functions = node.gradient!(dys);
+    for (const [name, { id, shape }] of Object.entries(node.inputs)) {
+      if (!fromX.has(id)) continue;
+      const given = functions[name]?.();
+      if (given?.dtype !== "float32" || !tf.util.arraysEqual(given.shape, shape))
+        throw new RaysumError(
+          "argument",
+          `the gradient of ${node.kernelName} by ${name} is ${given ? `${given.dtype} [${given.shape}]` : "missing"}: expected float32 [${shape}]`,
+        );
+      const gradient = seen.has(given) ? tf.clone(given) : given;
+      seen.add(gradient);
+      found.push([id, tf.keep(gradient)]);
+    }
+  });
+  return found;
+}
+
+/** Gradients of y = f() by xs, from the gradient of y (ones by default), outside any other gradient. */
+function walk<T extends Tensor>(f: () => T, xs: readonly Tensor[], dy?: Tensor): Walked<T> {
+  const tf = tensorflow();
+  const { value, tape } = record(tf.engine().state as unknown as TapeState, f);
+  const { fromX, path } = between(tape, xs, value);
+  free(tape.filter((node) => !path.has(node)));
+  const sums = new Map<number, Tensor>([[value.id, tf.keep(dy ? tf.clone(dy) : tf.fill(value.shape, 1))]]);
+  try {
+    for (const node of [...tape].reverse()) {
+      if (!path.has(node)) continue;
+      const dys = node.outputs.map(({ id }) => sums.get(id) ?? null);
+      for (const [id, gradient] of inputGradients(node, dys, fromX)) {
+        const sum = sums.get(id);
+        sums.set(id, sum ? tf.keep(tf.add(sum, gradient)) : gradient);
+        if (sum) for (const summand of [sum, gradient]) summand.dispose();
+      }
+      for (const { id } of node.outputs) {
+        sums.get(id)?.dispose();
+        sums.delete(id);
+      }
+      free([node]);
+    }
+    const gradients = xs.map(({ id }) => sums.get(id));
+    for (const { id } of xs) sums.delete(id);
+    return { value, gradients };
+  } finally {
+    free(tape);
+    for (const rest of sums.values()) rest.dispose();
+  }
+}
+
+/**
+ * `tf.variableGrads` that frees as it goes: the value of a scalar function and its gradients by variables (all trainable ones by
+ * default), by name. Value and gradients belong to the caller. Inside another gradient it is the stock one, which records itself.
+ */
+export function variableGradients(
+  f: () => Scalar,
+  variables?: readonly Variable[],
+): { value: Scalar; grads: NamedTensorMap } {
+  const tf = tensorflow();
+  const { state, registeredVariables } = tf.engine();
+  if (state.gradientDepth > 0) return tf.variableGrads(f, variables && [...variables]);
+  const trained = (variables ?? Object.values(registeredVariables)).filter(({ trainable }) => trainable);
+  if (trained.length === 0)
+    throw new RaysumError("argument", "there is no trainable variable to compute a gradient by");
+  const { value, gradients } = walk(f, trained);
+  const grads: NamedTensorMap = {};
+  for (const [k, gradient] of gradients.entries()) if (gradient) grads[trained[k]!.name] = gradient;
+  if (Object.keys(grads).length === 0)
+    throw new RaysumError(
+      "argument",
+      "the value depends on none of the variables: does f enclose all operations from them to it?",
+    );
+  if (value.rank !== 0) throw new RaysumError("shape", `the value has the shape [${value.shape}]: expected a scalar`);
+  return { value, grads };
+}
+
+/**
+ * A function that computes the same and forgets what happens inside: going back it is computed once more, so that of all activations
+ * only its arguments are kept. `f` must use no variables but those that it is given as arguments, and compute the same every time.
+ */
+export function checkpoint<T extends Tensor>(f: (...arguments_: Tensor[]) => T): (...arguments_: Tensor[]) => T {
+  const tf = tensorflow();
+  return tf.customGrad((...given) => {
+    const save = given.pop() as unknown as (tensors: Tensor[]) => void;
+    const inputs = given as Tensor[];
+    save(inputs);
+    const gradFunc = (dy: Tensor, saved: Tensor[]): Tensor[] => {
+      const again = saved.map((tensor) => tf.clone(tensor));
+      const nested = tf.engine().state.gradientDepth > 0;
+      const gradients = nested
+        ? tf.engine().gradients(() => f(...again), again, dy, true).grads
+        : walk(() => f(...again), again, dy).gradients;
+      return gradients.map((gradient, k) => gradient ?? tf.zerosLike(again[k]!));
+    };
+    return { value: tf.tidy(() => f(...inputs)), gradFunc };
+  }) as (...arguments_: Tensor[]) => T;
+}

@@ -1,0 +1,7 @@
+export { checkpoint, variableGradients } from "./backward.ts";
+export { fallbacks } from "./fallback.ts";
+export { arrayOf, type Layer, type LayerOptions, layer, tensorOf } from "./layer.ts";
+export { backendName } from "./names.ts";
+export { type AdamOptions, adam, momentum, sgd } from "./optimizers.ts";
+export { nativeKernels, type RegisterOptions, register } from "./register.ts";
+export type { TensorFlow } from "./tensorflow.ts";
