@@ -50,7 +50,7 @@ EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=f
 EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
 EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
 
-.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference check format symbols benchmark clean test-emulated test-sanitized test-tfjs
+.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference sanitize test-address test-bounds test-thread fuzz check format symbols benchmark clean test-emulated test-sanitized test-tfjs
 all: found cpu
 
 help:
@@ -59,6 +59,8 @@ help:
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make test-emulated   every test in Bun on a GPU that the CPU plays (TEST_ARGS); make test-sanitized: with address sanitizer"
+	@echo "make sanitize   the suite on builds with sanitizers: test-address, test-bounds, test-thread (TEST_ARGS)"
+	@echo "make fuzz       libFuzzer over the C ABI (FUZZ_SECONDS)"
 	@echo "make test-reference  what ASTRA, tomosipo and PyTorch computed, case by case (RAYSUM_REFERENCE)"
 	@echo "make bundle     an archive for a machine with a GPU and no network ($(BUNDLE)), and there:"
 	@echo "make test-gpu   every test on cuda:0, in Bun alone"
@@ -180,6 +182,38 @@ $(TFJS_SPECS): test/tfjs/specs.cjs $(TFJS) | $(BUILD)
 
 test-tfjs: $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(NODE_FFI)
 	$(BUN) test/tfjs/run.ts $(TFJS_ARGS)
+
+# The suite in Bun on builds of the CPU library that watch memory and undefined behaviour (test-address), accesses outside of arrays in
+# the device's memory too (test-bounds: not where bytes are counted or the queue is timed), and threads (test-thread).
+SANITIZE_address := -fsanitize=address,undefined -fno-sanitize-recover=all
+SANITIZE_bounds := $(SANITIZE_address) -DRS_RED_ZONE=256
+SANITIZE_thread := -fsanitize=thread
+# JavaScriptCore stops threads by signals, which the thread sanitizer holds back from one that waits: no collector of its own thread.
+ENVIRONMENT_address := LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+ENVIRONMENT_bounds := $(ENVIRONMENT_address)
+ENVIRONMENT_thread := LD_PRELOAD=$$($(CC) -print-file-name=libtsan.so) TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" \
+  BUN_JSC_useConcurrentGC=0 BUN_JSC_useConcurrentJIT=0 BUN_JSC_numberOfGCMarkers=1
+TESTS_bounds := array array-random law operator random_geometry ray_model slice transfers
+TESTS_thread := $(TESTS_bounds) array-host bad-input device pointers queue scope sirt
+sanitize: test-address test-bounds test-thread
+test-address test-bounds test-thread: test-%: $(NODE_MODULES)
+	@$(MAKE) -s BUILD=build/$* CFLAGS="-O1 -g -fno-omit-frame-pointer" EXTRA_CFLAGS="$(SANITIZE_$*)" build/$*/libraysum.so
+	CFLAGS="$(filter -fsanitize%,$(SANITIZE_$*))" RAYSUM_LIBRARY=$(CURDIR)/build/$*/libraysum.so RAYSUM_PATIENCE=20 $(ENVIRONMENT_$*) \
+	  $(BUN) test/run.ts --bun $(or $(TEST_ARGS),$(TESTS_$*))
+
+# What calls in any order and with any arguments may break, found by libFuzzer. The corpus and what breaks stay in build/fuzz.
+FUZZ_CC ?= clang-14
+FUZZ_SECONDS ?= 600
+FUZZ_FLAGS := -fno-omit-frame-pointer -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -DRS_RED_ZONE=256
+fuzz:
+	@command -v $(FUZZ_CC) > /dev/null || { echo "make fuzz needs clang with libFuzzer, and $(FUZZ_CC) is missing: Debian has it in" \
+	  "clang-14 and libclang-rt-14-dev; FUZZ_CC names another"; exit 1; }
+	@$(MAKE) -s BUILD=build/fuzz CC=$(FUZZ_CC) CFLAGS="-O1 -g" EXTRA_CFLAGS="$(FUZZ_FLAGS) -fsanitize=fuzzer-no-link" build/fuzz/abi
+	@mkdir -p build/fuzz/corpus
+	ASAN_OPTIONS=allocator_may_return_null=1 build/fuzz/abi -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -len_control=0 -timeout=20 \
+	  -rss_limit_mb=4096 -malloc_limit_mb=4096 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
+$(BUILD)/abi: test/fuzz/abi.c $(OBJECTS)
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Icsrc -o $@ $^ $(LDLIBS)
 
 benchmark: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/benchmark.ts $(BENCH_ARGS)

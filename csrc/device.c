@@ -9,7 +9,6 @@
 #include "status.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 
 static rs_queue *cpu_queue;
@@ -82,22 +81,14 @@ int32_t rs_device_count(int32_t *count) {
   return RS_OK;
 }
 
-static int32_t write_text(const char *from, uint8_t *text, int32_t capacity, int32_t *length) {
-  *length = snprintf((char *)text, (size_t)capacity, "%s", from);
-  if (*length >= capacity) *length = capacity - 1;
-  return RS_OK;
-}
-
 int32_t rs_device_name(int32_t device, uint8_t *text, int32_t capacity, int32_t *length) {
   if (rs_device_check(device)) return RS_EDEVICE;
-  if (device != RS_CPU) return write_text(rs_cuda_name(device), text, capacity, length);
-  char name[64];
-  snprintf(name, sizeof name, "CPU, %d threads, %s", rs_queue_threads(cpu_queue), rs_simd_name());
-  return write_text(name, text, capacity, length);
+  if (device != RS_CPU) return rs_write_text(text, capacity, length, "%s", rs_cuda_name(device));
+  return rs_write_text(text, capacity, length, "CPU, %d threads, %s", rs_queue_threads(cpu_queue), rs_simd_name());
 }
 
 int32_t rs_device_missing(uint8_t *text, int32_t capacity, int32_t *length) {
-  return write_text(rs_cuda_missing ? rs_cuda_missing() : "this is the library for the CPU alone", text, capacity, length);
+  return rs_write_text(text, capacity, length, "%s", rs_cuda_missing ? rs_cuda_missing() : "this is the library for the CPU alone");
 }
 
 int32_t rs_threads(int32_t device, int32_t count, int32_t *threads) {

@@ -127,7 +127,7 @@ static int32_t prepare(rs_plan *plan) {
     if (most_planes < phase->planes) most_planes = phase->planes;
   }
   tables->tiles = parts(geometry->columns, TILE);
-  int64_t group = SAMPLES / ((int64_t)TILE * geometry->supersampling * geometry->supersampling * most_planes);
+  int64_t group = SAMPLES / ((int64_t)TILE * geometry->sub_rows * geometry->supersampling * most_planes);
   tables->group = (int32_t)smaller(GROUP, group < 1 ? 1 : group);
   tables->groups = parts(geometry->rows, tables->group);
   plan->workspace_floats = tables->volume_floats + 2 * geometry->views * tables->groups * tables->tiles;
@@ -182,11 +182,11 @@ static void pack_row(void *context, int64_t task, int worker) {
 // sum[pixel] += what the rays of one detector row find in a box.
 static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_window *window,
                        const float *base, int32_t row, int32_t pixel, int pixels, float *sum) {
-  const int supersampling = geometry->supersampling;
+  const int supersampling = geometry->supersampling, sub_rows = geometry->sub_rows;
   general_rays rays;
   rs_vf found[TILE];
   int touched = 0;
-  for (int32_t fine = row * supersampling; fine < (row + 1) * supersampling; fine++) {
+  for (int32_t fine = row * sub_rows; fine < (row + 1) * sub_rows; fine++) {
     int32_t first = pixel * supersampling, end = (pixel + pixels) * supersampling;
     general_clip(window, fine, &first, &end);
     if (first >= end) continue;
@@ -292,7 +292,7 @@ static void scatter_task(void *context, int64_t task, int worker) {
         int32_t column = strip, end = (int32_t)smaller((int64_t)strip + GENERAL_RAYS, geometry->fine_columns);
         general_clip(&window, r, &column, &end);
         if (column >= end) continue;
-        const float *values = work->input + ((int64_t)(r / supersampling) * geometry->views + view) * geometry->columns;
+        const float *values = work->input + ((int64_t)(r / geometry->sub_rows) * geometry->views + view) * geometry->columns;
         general_aim(geometry, &geometry->view[view], &box, r, column, end - column, &rays);
         for (int i = 0; i < end - column; i++) {
           float value = values[(column + i) / supersampling] * rays.scale[i];

@@ -110,7 +110,7 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
   const int32_t whole = box->planes == GENERAL_PLANES ? 0 : -1;
   const uint32_t stride = (uint32_t)box->stride, pitch = (uint32_t)box->pitch;
   const float v_m = (float)geometry->voxel[m], v_a = (float)geometry->voxel[a], v_b = (float)geometry->voxel[b];
-  const float share = 1.0f / (float)(geometry->supersampling * geometry->supersampling);
+  const float share = 1.0f / (float)(geometry->sub_rows * geometry->supersampling);
   float squared[GENERAL_RAYS];
   // Columns count from 0, not from the first one wanted, so that every task finds the same positions.
   general_vd c;

@@ -77,7 +77,7 @@ static int32_t read_view(const rs_geometry *geometry, const double *position, co
 
   view->turn = view->axis[0] = view->axis[1] = view->axis[2] = 0;
   if (numbers[12] != 0 && bend_view(geometry, numbers, normal, index, view)) return RS_EARGUMENT;
-  double fine = 1.0 / geometry->supersampling;
+  double fine_row = 1.0 / geometry->sub_rows, fine_column = 1.0 / geometry->supersampling;
   double steepest = 0;
   view->main = RS_X;
   for (int k = RS_X; k >= RS_Z; k--) { // ties go to x, then y, then z
@@ -87,13 +87,28 @@ static int32_t read_view(const rs_geometry *geometry, const double *position, co
   view->cross = view->main == RS_X ? RS_Y : RS_X;
   for (int k = 0; k < 3; k++) {
     double scale = 1 / geometry->voxel[k], middle = 0.5 * (geometry->shape[k] - 1);
-    view->v[k] = v[k] * scale * fine;
-    view->u[k] = u[k] * scale * fine;
+    view->v[k] = v[k] * scale * fine_row;
+    view->u[k] = u[k] * scale * fine_column;
     view->corner[k] = (centre[k] - position[k]) * scale + middle - 0.5 * (geometry->fine_rows - 1) * view->v[k] -
                       0.5 * (geometry->fine_columns - 1) * view->u[k];
     view->origin[k] = geometry->beam == RS_PARALLEL ? origin[k] * scale : (origin[k] - position[k]) * scale + middle;
+    if (!isfinite(view->v[k]) || !isfinite(view->u[k]) || !isfinite(view->corner[k]) || !isfinite(view->origin[k]))
+      return rs_fail(RS_EARGUMENT, "view %d: in voxels of %g its numbers leave the range of float64", index, geometry->voxel[k]);
   }
   return RS_OK;
+}
+
+// Whether all rays through the middle of the pixels stay in the middle of the only slice.
+static int in_one_slice(const rs_geometry *geometry, const double *numbers) {
+  if (geometry->shape[RS_Z] > 1 || geometry->rows > 1) return 0;
+  const double most = 1e-9 * geometry->voxel[RS_Z], z = numbers[RS_POSITION];
+  for (int32_t i = 0; i < geometry->views; i++) {
+    const double *origin = numbers + RS_HEADER + RS_VIEW * (int64_t)i, *centre = origin + 3, *v = origin + 6, *u = origin + 9;
+    double off = geometry->beam == RS_CONE ? origin[RS_Z] - z : origin[RS_Z] / sqrt(dot(origin, origin)) * geometry->voxel[RS_Z];
+    if (!(fabs(off) <= most && fabs(centre[RS_Z] - z) <= most && fabs(u[RS_Z]) * geometry->columns <= most)) return 0;
+    if (!(hypot(v[RS_Y], v[RS_X]) <= 1e-12 * fabs(v[RS_Z]))) return 0;
+  }
+  return 1;
 }
 
 int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t count) {
@@ -129,7 +144,8 @@ int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t c
   if (count != numbers_wanted)
     return rs_fail(RS_EARGUMENT, "a geometry of %d views has %lld numbers, not %lld", geometry->views, (long long)numbers_wanted,
                    (long long)count);
-  geometry->fine_rows = geometry->rows * geometry->supersampling;
+  geometry->sub_rows = geometry->law == RS_EXACT && in_one_slice(geometry, numbers) ? 1 : geometry->supersampling;
+  geometry->fine_rows = geometry->rows * geometry->sub_rows;
   geometry->fine_columns = geometry->columns * geometry->supersampling;
   geometry->view = malloc((size_t)geometry->views * sizeof *geometry->view);
   if (!geometry->view) return rs_fail(RS_EMEMORY, "no host memory for the vectors of %d views", geometry->views);

@@ -5,7 +5,8 @@
 // (ties: x, then y, then z); a ray is sampled where it crosses the integer planes of that axis, with linear interpolation in the
 // other two (Joseph 1982). A forward projection is the sum of samples times the length of ray between two planes.
 //
-// Columns and rows are those of the supersampled ("fine") detector: S sub-columns a column, S sub-rows a row, averaged at the end.
+// Columns and rows are those of the supersampled ("fine") detector: S sub-columns a column, S sub-rows a row, averaged at the end. In
+// law RS_EXACT a detector of one row whose rays stay in the middle of the only slice has one sub-row: others would leave the slice.
 #pragma once
 #include "inline.h"
 
@@ -33,6 +34,7 @@ typedef struct {
   int32_t shape[3]; // voxels
   double voxel[3];  // voxel size in world units
   int32_t views, rows, columns, supersampling;
+  int32_t sub_rows;            // rays a pixel across its row: supersampling, or 1 in one slice
   int32_t voxel_supersampling; // sub-voxels a side, in laws other than RS_EXACT
   int32_t fine_rows, fine_columns;
   rs_view *view; // [views]

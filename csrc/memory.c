@@ -13,8 +13,16 @@
 #define ADDRESS_MASK ((INT64_C(1) << ADDRESS_BITS) - 1)
 #define GENERATIONS 32767 // what fits above the address in a positive int64_t; 0 is never used, so 0 is never a pointer
 #define ALIGNMENT 256
-#if defined(__SANITIZE_ADDRESS__) // a segment an array, with what the sanitizer puts around it
+#ifndef RS_RED_ZONE
+#define RS_RED_ZONE 0 // bytes behind every array that address sanitizer watches, on the CPU too
+#endif
+#if defined(__SANITIZE_ADDRESS__) || RS_RED_ZONE > 0
 #include <sanitizer/asan_interface.h>
+#define RS_SANITIZED 1
+#else
+#define RS_SANITIZED 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) // a segment an array, with what the sanitizer puts around it
 #define SEGMENT_BYTES ALIGNMENT
 #define SEGMENT_ALIGNMENT ALIGNMENT
 #else
@@ -75,11 +83,13 @@ static void erase(int64_t index) {
 
 static int64_t round_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / to * to; }
 
-// Address sanitizer: on an emulated GPU, which then runs every call at once, nothing but arrays may be touched, and new ones are NaN.
+// Address sanitizer: nothing but arrays may be touched, and new ones are NaN. An emulated GPU then runs every call at once; the CPU
+// still has work queued, which keeps what was freed behind it.
 static void mark(const block *b) {
-#if defined(__SANITIZE_ADDRESS__)
+#if RS_SANITIZED
   void *memory = (void *)(intptr_t)b->address;
-  if (b->device == RS_CPU || b->state == ADOPTED) return;
+  if (b->state == ADOPTED || (b->device == RS_CPU && !RS_RED_ZONE)) return;
+  if (b->device == RS_CPU) sources[RS_CPU].wait_idle(RS_CPU);
   ASAN_POISON_MEMORY_REGION(memory, (size_t)b->bytes);
   if (b->state != LIVE) return;
   ASAN_UNPOISON_MEMORY_REGION(memory, (size_t)b->requested);
@@ -122,6 +132,9 @@ static void trim(int32_t device) {
     int whole = b->device == device && b->state == FREE && b->address == b->segment &&
                 (i + 1 == block_count || blocks[i + 1].segment != b->segment);
     if (!whole) continue;
+#if RS_SANITIZED
+    ASAN_UNPOISON_MEMORY_REGION((void *)(intptr_t)b->address, (size_t)b->bytes);
+#endif
     sources[device].release(device, (void *)(intptr_t)b->address, b->bytes);
     counters[device][RS_BYTES_CACHED] -= b->bytes;
     erase(i);
@@ -156,7 +169,7 @@ static int32_t out_of_memory(int32_t device, int64_t bytes) {
 
 int32_t rs_pool_allocate(int32_t device, int64_t bytes, int64_t *pointer) {
   if (bytes <= 0 || bytes > ADDRESS_MASK) return rs_fail(RS_EARGUMENT, "%lld bytes: expected 1 to 2^48 - 1", (long long)bytes);
-  int64_t span = round_up(bytes, ALIGNMENT);
+  int64_t span = round_up(bytes + RS_RED_ZONE, ALIGNMENT);
   pthread_mutex_lock(&lock);
   int64_t index = find_free(device, span);
   if (index < 0 && grow(device, span)) index = find_free(device, span);

@@ -12,7 +12,6 @@ typedef int32_t rs_output_mask __attribute__((vector_size(64)));
 // mode RS_RESIDUAL and 0 otherwise.
 static inline double rs_output_row(const rs_output *output, size_t index, const float *values, int count) {
   float *target = output->target + index;
-  const float *weights = output->weights + index, *measured = output->measured + index;
   double squares = 0;
   switch (output->mode) {
   case RS_STORE:
@@ -23,6 +22,7 @@ static inline double rs_output_row(const rs_output *output, size_t index, const 
     break;
   case RS_RESIDUAL: {
     // float32 sums of every 16th value of one short row, float64 across them: accurate to 1e-7 whatever the size of the stack.
+    const float *weights = output->weights + index, *measured = output->measured + index;
     rs_output_lanes sums = {0};
     int i = 0;
     for (; i + 16 <= count; i += 16) {
@@ -44,13 +44,15 @@ static inline double rs_output_row(const rs_output *output, size_t index, const 
     for (int k = 0; k < 16; k++) squares += sums[k];
     break;
   }
-  case RS_UPDATE:
+  case RS_UPDATE: {
+    const float *weights = output->weights + index;
     for (int i = 0; i < count; i++) {
       float next = target[i] + output->relaxation * weights[i] * values[i];
       next = next < output->minimum ? output->minimum : next;
       target[i] = next > output->maximum ? output->maximum : next;
     }
     break;
+  }
   }
   return squares;
 }

@@ -7,7 +7,6 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,9 +123,7 @@ int32_t rs_plan_name(int64_t number, uint8_t *text, int32_t capacity, int32_t *l
   rs_check check = RS_CHECK;
   rs_plan *plan = find(&check, number);
   if (check.status) return check.status;
-  *length = snprintf((char *)text, (size_t)capacity, "%s, %s", plan->family->name, plan->device == RS_CPU ? rs_simd_name() : "cuda");
-  if (*length >= capacity) *length = capacity - 1;
-  return RS_OK;
+  return rs_write_text(text, capacity, length, "%s, %s", plan->family->name, plan->device == RS_CPU ? rs_simd_name() : "cuda");
 }
 
 typedef struct {

@@ -60,17 +60,17 @@ static int32_t allocate(stack_matrix *matrix, int64_t rows, int64_t terms) {
 int32_t rs_stack_matrices(const rs_geometry *geometry, stack_matrix *slices_of_row, stack_matrix *rows_of_slice) {
   const rs_view *view = &geometry->view[0];
   stack_matrix *rows = slices_of_row, *slices = rows_of_slice;
-  int32_t supersampling = geometry->supersampling, slice_count = geometry->shape[RS_Z];
+  int32_t sub_rows = geometry->sub_rows, slice_count = geometry->shape[RS_Z];
   int64_t most = 2 * (int64_t)geometry->fine_rows, terms = 0;
   if (allocate(rows, geometry->rows, most) || allocate(slices, slice_count, most)) return RS_EMEMORY;
   for (int32_t r = 0; r < geometry->rows; r++) {
     int64_t begin = rows->begin[r] = terms;
-    for (int32_t q = 0; q < supersampling; q++) {
-      double z = view->corner[RS_Z] + view->v[RS_Z] * ((double)r * supersampling + q);
+    for (int32_t q = 0; q < sub_rows; q++) {
+      double z = view->corner[RS_Z] + view->v[RS_Z] * ((double)r * sub_rows + q);
       if (fabs(z - round(z)) < 1e-9) z = round(z); // rounding must not turn one slice into two
       if (!(z > -1 && z < slice_count)) continue;
       for (int32_t k = (int32_t)floor(z); k <= (int32_t)floor(z) + 1; k++) {
-        float weight = (float)((1 - fabs(z - k)) / supersampling);
+        float weight = (float)((1 - fabs(z - k)) / sub_rows);
         if (k < 0 || k >= slice_count || weight == 0) continue;
         int64_t e = begin;
         while (e < terms && rows->index[e] != k) e++;

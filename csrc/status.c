@@ -18,6 +18,16 @@ int32_t rs_fail(int32_t status, const char *format, ...) {
   return status;
 }
 
+int32_t rs_write_text(uint8_t *text, int32_t capacity, int32_t *length, const char *format, ...) {
+  if (capacity <= 0) return rs_fail(RS_EARGUMENT, "a text of at most %d bytes: expected a positive capacity", capacity);
+  va_list arguments;
+  va_start(arguments, format);
+  *length = vsnprintf((char *)text, (size_t)capacity, format, arguments);
+  va_end(arguments);
+  if (*length >= capacity) *length = capacity - 1;
+  return RS_OK;
+}
+
 const char *rs_sentence(void) { return sentence; }
 
 int32_t rs_error(uint8_t *text, int32_t capacity) {

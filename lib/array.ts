@@ -1,8 +1,9 @@
 import { setImmediate as immediate } from "node:timers/promises";
-import { chosenDevice, type Device, poll } from "./device.ts";
+import { chosenDevice, Device, poll } from "./device.ts";
 import { RaysumError } from "./errors.ts";
 import { check, native, readInteger } from "./native/library.ts";
 import { BinaryOp, Distribution, Reduction, RS_TRANSFER_BYTES, Status, UnaryOp } from "./native/symbols.ts";
+import { checkNumber, checkOptions, describe } from "./options.ts";
 import { remember } from "./scope.ts";
 import { checkShape, formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 
@@ -11,7 +12,7 @@ const TRANSFER_ELEMENTS = RS_TRANSFER_BYTES / 4;
 
 /** Where a new array lives; `device()` by default. */
 export interface OnDevice {
-  readonly device?: Device;
+  readonly device?: Device | undefined;
 }
 
 /** A stretch of an array's elements in C order, and where to put them. */
@@ -32,10 +33,15 @@ interface Slab {
 /** The library sees bytes only: those of another kind of array would come through as nonsense. */
 function checkFloats(what: string, values: Float32Array): void {
   if (!(values instanceof Float32Array))
-    throw new RaysumError(
-      "argument",
-      `${what} is a ${Object.prototype.toString.call(values).slice(8, -1)}: expected a Float32Array`,
-    );
+    throw new RaysumError("argument", `${what} is ${describe(values)}: expected a Float32Array`);
+  if ((values.buffer as { detached?: boolean }).detached)
+    throw new RaysumError("argument", `${what} is a Float32Array whose buffer was transferred away`);
+}
+
+/** Throws RaysumError "argument" for anything but an array on a device. */
+export function checkArray(what: string, value: unknown): asserts value is DeviceArray {
+  if (!(value instanceof DeviceArray))
+    throw new RaysumError("argument", `${what} is ${describe(value)}: expected a DeviceArray`);
 }
 
 /** What an array's memory lives as long as: another array, or a tensor. */
@@ -79,6 +85,7 @@ export class DeviceArray {
 
   /** An array whose contents are unspecified until something is written to it. */
   static empty(shape: Shape, options: OnDevice = {}): DeviceArray {
+    checkOptions("DeviceArray", options, ["device"]);
     const checked = checkShape(shape, "shape");
     const device = chosenDevice(options.device);
     const bytes = BigInt(sizeOf(checked)) * 4n;
@@ -87,6 +94,7 @@ export class DeviceArray {
   }
 
   static full(shape: Shape, value: number, options: OnDevice = {}): DeviceArray {
+    checkNumber("value", value);
     return fresh(shape, options, (out) => out.fill(value));
   }
 
@@ -101,6 +109,10 @@ export class DeviceArray {
   /** Copies values of the host; `data` has as many elements as the shape. */
   static from(data: Float32Array | readonly number[], shape: Shape, options: OnDevice = {}): DeviceArray {
     const checked = checkShape(shape, "shape");
+    if (data instanceof Float32Array) checkFloats("data", data);
+    else if (!Array.isArray(data))
+      throw new RaysumError("argument", `data is ${describe(data)}: expected a Float32Array or a list of numbers`);
+    else for (let i = 0; i < data.length; i++) checkNumber(`data[${i}]`, data[i]);
     if (data.length !== sizeOf(checked))
       throw new RaysumError("shape", `${data.length} values for the shape ${formatShape(checked)}`);
     const array = DeviceArray.empty(checked, options);
@@ -109,7 +121,10 @@ export class DeviceArray {
 
   /** Uniform numbers in [minimum, maximum), the same for the same seed on every device (Philox4x32-10). */
   static uniform(shape: Shape, options: OnDevice & { seed: number; minimum?: number; maximum?: number }): DeviceArray {
+    checkOptions("DeviceArray.uniform", options, ["device", "seed", "minimum", "maximum"]);
     const { seed, minimum = 0, maximum = 1 } = options;
+    checkNumber("minimum", minimum);
+    checkNumber("maximum", maximum);
     if (!(minimum < maximum && Number.isFinite(maximum - minimum)))
       throw new RaysumError("argument", `minimum ${minimum}, maximum ${maximum}: expected finite minimum < maximum`);
     return DeviceArray.#random(Distribution.UNIFORM, shape, seed, minimum, maximum, options);
@@ -117,6 +132,7 @@ export class DeviceArray {
 
   /** Normal deviates, the same for the same seed on every device up to the last bits (Philox4x32-10, Box and Muller). */
   static normal(shape: Shape, options: OnDevice & { seed: number; mean?: number; deviation?: number }): DeviceArray {
+    checkOptions("DeviceArray.normal", options, ["device", "seed", "mean", "deviation"]);
     const { seed, mean = 0, deviation = 1 } = options;
     if (!(Number.isFinite(mean) && Number.isFinite(deviation) && deviation >= 0))
       throw new RaysumError(
@@ -127,8 +143,9 @@ export class DeviceArray {
   }
 
   static #random(kind: number, shape: Shape, seed: number, p: number, q: number, options: OnDevice): DeviceArray {
-    if (!Number.isSafeInteger(seed)) throw new RaysumError("argument", `seed ${seed}: expected a whole number`);
-    return fresh(shape, options, (out) =>
+    if (!Number.isSafeInteger(seed))
+      throw new RaysumError("argument", `seed ${describe(seed)}: expected a whole number`);
+    return fresh(shape, { device: options.device }, (out) =>
       check(native().rs_random(kind, out.pointer, BigInt(out.size), BigInt(seed), p, q)),
     );
   }
@@ -140,10 +157,13 @@ export class DeviceArray {
   static adopt(address: bigint, shape: Shape, device: Device): DeviceArray {
     const checked = checkShape(shape, "shape");
     const bytes = BigInt(sizeOf(checked)) * 4n;
+    if (typeof address !== "bigint")
+      throw new RaysumError("argument", `address ${describe(address)}: expected a bigint`);
+    if (!(device instanceof Device))
+      throw new RaysumError("argument", `device ${describe(device)}: expected the Device that the memory is on`);
     if (address <= 0n || address > ADDRESS_MASK)
       throw new RaysumError("argument", `address ${address}: expected 1 to 2^48 - 1`);
-    const { id } = chosenDevice(device);
-    const pointer = readInteger((out) => native().rs_adopt(id, address, bytes, out));
+    const pointer = readInteger((out) => native().rs_adopt(device.id, address, bytes, out));
     return new DeviceArray(device, checked, pointer);
   }
 
@@ -170,7 +190,7 @@ export class DeviceArray {
   }
 
   clone(): DeviceArray {
-    return fresh(this.shape, this, (out) => out.assign(this));
+    return fresh(this.shape, { device: this.device }, (out) => out.assign(this));
   }
 
   // Life
@@ -206,7 +226,10 @@ export class DeviceArray {
   // Host and device
 
   #range(range: ReadOptions): { start: number; count: number } {
+    checkOptions("read", range, ["start", "count", "into"]);
     const { start = 0, count = this.size - start } = range;
+    checkNumber("start", start);
+    checkNumber("count", count);
     const fits = Number.isSafeInteger(start) && Number.isSafeInteger(count) && start >= 0 && count >= 0;
     if (!fits || start + count > this.size)
       throw new RaysumError(
@@ -317,6 +340,7 @@ export class DeviceArray {
   // Elementwise, into this array
 
   fill(value: number): this {
+    checkNumber("value", value);
     check(native().rs_fill(this.pointer, BigInt(this.size), value));
     return this;
   }
@@ -348,6 +372,7 @@ export class DeviceArray {
   addProduct(a: DeviceArray, b: DeviceArray, factor = 1): this {
     this.#same("addProduct", a);
     const period = this.#period("addProduct", b);
+    checkNumber("factor", factor);
     check(native().rs_multiply_add(this.pointer, factor, a.pointer, b.pointer, BigInt(this.size), period));
     return this;
   }
@@ -381,6 +406,8 @@ export class DeviceArray {
   }
 
   clamp(minimum: number, maximum: number): DeviceArray {
+    checkNumber("minimum", minimum);
+    checkNumber("maximum", maximum);
     if (!(minimum <= maximum))
       throw new RaysumError("argument", `clamp(${minimum}, ${maximum}): expected minimum <= maximum`);
     return this.#unaryInto(undefined, UnaryOp.CLAMP, minimum, maximum);
@@ -406,8 +433,12 @@ export class DeviceArray {
    * 1 / element, and 0 where the element is at most `absolute` or at most `relative` times the largest element: how the sums of rays
    * and voxels become weights, so that what is not seen does not count.
    */
-  reciprocal({ absolute = 0, relative = 0 }: { absolute?: number; relative?: number } = {}): DeviceArray {
-    return fresh(this.shape, this, (out) =>
+  reciprocal(options: { absolute?: number; relative?: number } = {}): DeviceArray {
+    checkOptions("reciprocal", options, ["absolute", "relative"]);
+    const { absolute = 0, relative = 0 } = options;
+    checkNumber("absolute", absolute);
+    checkNumber("relative", relative);
+    return fresh(this.shape, { device: this.device }, (out) =>
       check(native().rs_reciprocal(out.pointer, this.pointer, BigInt(this.size), absolute, relative)),
     );
   }
@@ -431,8 +462,9 @@ export class DeviceArray {
   }
 
   /** Sum of products with an array of the same shape. */
-  dot(other: DeviceArray): Promise<number> {
-    return this.#reduce(Reduction.DOT, other, "dot");
+  async dot(other: DeviceArray): Promise<number> {
+    this.#same("dot", other);
+    return this.#reduce(Reduction.DOT, other);
   }
 
   /** Euclidean norm. */
@@ -442,17 +474,20 @@ export class DeviceArray {
 
   /** Euclidean norm of the difference to an array of the same shape. */
   async distance(other: DeviceArray): Promise<number> {
-    return Math.sqrt(await this.#reduce(Reduction.SQUARED_DIFFERENCE, other, "distance"));
+    this.#same("distance", other);
+    return Math.sqrt(await this.#reduce(Reduction.SQUARED_DIFFERENCE, other));
   }
 
   /** Mean absolute difference to an array of the same shape. */
   async meanAbsoluteDifference(other: DeviceArray): Promise<number> {
-    return (await this.#reduce(Reduction.ABSOLUTE_DIFFERENCE, other, "meanAbsoluteDifference")) / this.size;
+    this.#same("meanAbsoluteDifference", other);
+    return (await this.#reduce(Reduction.ABSOLUTE_DIFFERENCE, other)) / this.size;
   }
 
   // How the above is done
 
   #same(what: string, other: DeviceArray): void {
+    checkArray(`${what}: the operand`, other);
     if (other.device !== this.device)
       throw new RaysumError("device", `${what}: an array on ${this.device.name} and one on ${other.device.name}`);
     if (!sameShape(this.shape, other.shape))
@@ -461,6 +496,7 @@ export class DeviceArray {
 
   /** After how many elements of this array the other one repeats. */
   #period(what: string, other: DeviceArray): bigint {
+    checkArray(`${what}: the operand`, other);
     if (other.device !== this.device)
       throw new RaysumError("device", `${what}: an array on ${this.device.name} and one on ${other.device.name}`);
     const trailing = this.shape.slice(this.shape.length - other.shape.length);
@@ -474,7 +510,7 @@ export class DeviceArray {
 
   /** Runs an elementwise call into `into`, which is this array, or into a new one. */
   #into(into: this | undefined, call: (out: DeviceArray) => number): this {
-    if (!into) return fresh(this.shape, this, (out) => check(call(out))) as this;
+    if (!into) return fresh(this.shape, { device: this.device }, (out) => check(call(out))) as this;
     check(call(into));
     return into;
   }
@@ -508,9 +544,8 @@ export class DeviceArray {
     return this.#into(into, (out) => native().rs_unary(op, out.pointer, this.pointer, BigInt(this.size), p, q));
   }
 
-  async #reduce(op: number, other?: DeviceArray, what = ""): Promise<number> {
-    if (other) this.#same(what, other);
-    const result = DeviceArray.empty([2], this); // one float64
+  async #reduce(op: number, other?: DeviceArray): Promise<number> {
+    const result = DeviceArray.empty([2], { device: this.device }); // one float64
     try {
       check(native().rs_reduce(op, result.pointer, this.pointer, other?.pointer ?? 0n, BigInt(this.size)));
       return (await readDoubles(result))[0]!;

@@ -3,6 +3,7 @@ import { RaysumError } from "./errors.ts";
 import { environment } from "./native/environment.ts";
 import { check, native, readInteger, readText } from "./native/library.ts";
 import { MemoryCounter, Status } from "./native/symbols.ts";
+import { describe } from "./options.ts";
 
 /** What a device's memory holds, in bytes, and how many things of ours live on it. */
 export interface MemoryState {
@@ -48,7 +49,7 @@ export class Device {
 
   set threads(count: number) {
     if (!Number.isInteger(count) || count < 1 || count > 256)
-      throw new RaysumError("argument", `threads ${count}: expected a whole number from 1 to 256`);
+      throw new RaysumError("argument", `threads ${describe(count)}: expected a whole number from 1 to 256`);
     this.#threads(count);
   }
 
@@ -96,11 +97,13 @@ export class Device {
 
   /** Resolves when everything queued up to `event` (now, by default) is done; rejects with the error of queued work. */
   async finished(event: bigint = this.record()): Promise<void> {
+    checkEvent(event);
     await poll(() => native().rs_query(this.id, event));
   }
 
   /** The same, blocking the thread. */
   finishedSync(event: bigint = this.record()): void {
+    checkEvent(event);
     check(native().rs_wait(this.id, event));
   }
 
@@ -109,6 +112,7 @@ export class Device {
    * running call that changes its output in place finish.
    */
   cancel(first: bigint, last: bigint, { leaveWhole = false }: { leaveWhole?: boolean } = {}): void {
+    for (const event of [first, last]) checkEvent(event);
     check(native().rs_cancel(this.id, first, last, leaveWhole ? 1 : 0));
   }
 }
@@ -124,11 +128,16 @@ export async function poll(ask: () => number): Promise<void> {
   }
 }
 
+function checkEvent(event: bigint): void {
+  if (typeof event !== "bigint")
+    throw new RaysumError("argument", `event ${describe(event)}: expected what record() gave, a bigint`);
+}
+
 /** The device that was given, or `device()`; throws RaysumError "argument" for anything else, such as a name. */
 export function chosenDevice(given: Device | undefined): Device {
   if (given === undefined) return device();
   if (given instanceof Device) return given;
-  throw new RaysumError("argument", `device ${String(given)}: expected a Device, such as device("cpu")`);
+  throw new RaysumError("argument", `device ${describe(given)}: expected a Device, such as device("cpu")`);
 }
 
 let all: readonly Device[] | undefined;

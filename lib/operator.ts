@@ -1,10 +1,11 @@
-import { DeviceArray, fresh } from "./array.ts";
+import { checkArray, DeviceArray, fresh } from "./array.ts";
 import { chosenDevice, type Device } from "./device.ts";
 import { RaysumError } from "./errors.ts";
 import { Beam } from "./geometry/beam.ts";
 import { Volume } from "./geometry/volume.ts";
 import { check, native, readInteger, readText } from "./native/library.ts";
 import { BeamKind, GeometryHeader, Law as LawCode, RS_VIEW } from "./native/symbols.ts";
+import { checkNumber, checkOptions, describe } from "./options.ts";
 import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 
 /**
@@ -26,8 +27,9 @@ export interface OperatorOptions {
   /** `exact` by default. */
   readonly law?: Law;
   /**
-   * Rays per pixel along each detector axis; a pixel is their mean. 1 by default, at most 16. Only A knows it in the laws of ASTRA,
-   * and `astra2d` divides columns only.
+   * Rays per pixel along each detector axis; a pixel is their mean. 1 by default, at most 16. Columns alone are divided in law
+   * `astra2d`, and in law `exact` where all rays stay in the middle of one slice, which others would leave. Only A knows it in the
+   * laws of ASTRA.
    */
   readonly detectorSupersampling?: number;
   /** Points per voxel along each axis whose shadows A.T averages, in the laws of ASTRA. 1 by default, at most 16. */
@@ -104,12 +106,13 @@ interface Rules {
 }
 
 function checkRules(options: OperatorOptions): Rules {
+  checkOptions("operator", options, ["device", "law", "detectorSupersampling", "voxelSupersampling"]);
   const { law = "exact", detectorSupersampling = 1, voxelSupersampling = 1 } = options;
   if (!Object.hasOwn(laws, law))
-    throw new RaysumError("argument", `law "${law}": expected "exact", "astra" or "astra2d"`);
+    throw new RaysumError("argument", `law ${describe(law)}: expected "exact", "astra" or "astra2d"`);
   for (const [name, value] of Object.entries({ detectorSupersampling, voxelSupersampling }))
     if (!(Number.isInteger(value) && value >= 1 && value <= 16))
-      throw new RaysumError("argument", `${name} ${value}: expected a whole number from 1 to 16`);
+      throw new RaysumError("argument", `${name} ${describe(value)}: expected a whole number from 1 to 16`);
   if (law === "exact" && voxelSupersampling > 1)
     throw new RaysumError(
       "argument",
@@ -135,11 +138,20 @@ function packGeometry(volume: Volume, beam: Beam, rules: Rules): Float64Array {
   return numbers;
 }
 
+const operators = new WeakSet<object>();
+
+/** Throws RaysumError "argument" for anything but an operator. */
+export function checkOperator(what: string, value: unknown): asserts value is Operator {
+  if (typeof value !== "function" || !operators.has(value))
+    throw new RaysumError("argument", `${what} is ${describe(value)}: expected an operator`);
+}
+
 /** Frees the plan of an operator that was collected without dispose(). */
 const abandoned = new FinalizationRegistry<bigint>((plan) => native().rs_plan_free(plan));
 
 /** The batch dimensions of an array whose last dimensions must be `shape`, or an error. */
 function batchOf(what: string, array: DeviceArray, shape: Shape, device: Device): Shape {
+  checkArray(what, array);
   if (array.device !== device)
     throw new RaysumError("device", `${what} is on ${array.device.name}, the operator is on ${device.name}`);
   const lead = array.shape.length - shape.length;
@@ -163,8 +175,10 @@ function checkExact(what: string, array: DeviceArray, shape: Shape, device: Devi
  * @throws RaysumError "argument" for a geometry that defines no projection, or one that the law does not cover, "memory" when the device has no room for its workspace.
  */
 export function operator(volume: Volume, beam: Beam, options: OperatorOptions = {}): Operator {
-  if (!(volume instanceof Volume)) throw new RaysumError("argument", "operator: the first argument must be a volume");
-  if (!(beam instanceof Beam)) throw new RaysumError("argument", "operator: the second argument must be a beam");
+  if (!(volume instanceof Volume))
+    throw new RaysumError("argument", `operator: the first argument is ${describe(volume)}: expected a volume`);
+  if (!(beam instanceof Beam))
+    throw new RaysumError("argument", `operator: the second argument is ${describe(beam)}: expected a beam`);
   const rules = checkRules(options);
   const device = chosenDevice(options.device);
   const geometry = packGeometry(volume, beam, rules);
@@ -180,8 +194,13 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
   const projectionShape: Shape = Object.freeze([beam.detectorShape[0], beam.viewCount, beam.detectorShape[1]]);
 
   const map = (domain: Shape, range: Shape, call: "rs_forward" | "rs_back") => {
-    return (x: DeviceArray, { out, accumulate = false }: ApplyOptions = {}): DeviceArray => {
+    return (x: DeviceArray, options: ApplyOptions = {}): DeviceArray => {
       const handle = alive();
+      checkOptions("operator", options, ["out", "accumulate"]);
+      const { out, accumulate = false } = options;
+      if (typeof accumulate !== "boolean")
+        throw new RaysumError("argument", `accumulate ${describe(accumulate)}: expected true or false`);
+      if (out !== undefined) checkArray("out", out);
       const batch = batchOf("the argument", x, domain, device);
       const shape = [...batch, ...range];
       if (out && (out.device !== device || !sameShape(out.shape, shape)))
@@ -201,8 +220,10 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
   const forward = map(volumeShape, projectionShape, "rs_forward");
   const back = map(projectionShape, volumeShape, "rs_back");
 
-  const residual = (x: DeviceArray, y: DeviceArray, { weights, out, norm }: ResidualOptions): DeviceArray => {
+  const residual = (x: DeviceArray, y: DeviceArray, options: ResidualOptions): DeviceArray => {
     const handle = alive();
+    checkOptions("residual", options, ["weights", "out", "norm"]);
+    const { weights, out, norm } = options;
     const batch = batchOf("x", x, volumeShape, device);
     const shape = [...batch, ...projectionShape];
     checkExact("y", y, shape, device);
@@ -220,10 +241,12 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
 
   const update = (x: DeviceArray, r: DeviceArray, options: UpdateOptions): DeviceArray => {
     const handle = alive();
+    checkOptions("update", options, ["scale", "relaxation", "minimum", "maximum"]);
     const { scale, relaxation = 1, minimum = Number.NEGATIVE_INFINITY, maximum = Number.POSITIVE_INFINITY } = options;
     const batch = batchOf("x", x, volumeShape, device);
     checkExact("r", r, [...batch, ...projectionShape], device);
     checkExact("scale", scale, volumeShape, device);
+    for (const [name, value] of Object.entries({ relaxation, minimum, maximum })) checkNumber(name, value);
     const count = BigInt(sizeOf(batch));
     check(native().rs_update(handle, x.pointer, r.pointer, scale.pointer, relaxation, minimum, maximum, count));
     return x;
@@ -266,5 +289,6 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     disposed: { get: () => disposed },
   });
   abandoned.register(A, plan, A);
+  operators.add(A);
   return Object.freeze(A);
 }

@@ -1,12 +1,13 @@
 import { DeviceArray } from "./array.ts";
 import type { Operator } from "./operator.ts";
+import { checkShape } from "./shape.ts";
 
 /**
  * The hollow box, the phantom of tomosipo's examples: 1 between 20 % and 80 % of every axis, 0 elsewhere and inside between 40 % and
  * 60 %. A new array of the operator's domain shape on its device. An axis with one voxel is inside the wall.
  */
 export function hollowBox(A: Pick<Operator, "domainShape" | "device">): DeviceArray {
-  const [depth = 1, height = 1, width = 1] = A.domainShape;
+  const [depth = 1, height = 1, width = 1] = checkShape(A?.domainShape, "domainShape");
   const between = (index: number, count: number, low: number, high: number) =>
     count === 1 ? low < 0.3 : index >= Math.floor(low * count) && index < Math.floor(high * count);
   const slice = (low: number, high: number) => {

@@ -1,4 +1,5 @@
 import { RaysumError } from "./errors.ts";
+import { describe } from "./options.ts";
 
 interface Disposable {
   dispose(): void;
@@ -31,6 +32,7 @@ function keep(value: unknown, made: Set<Disposable>, seen: Set<object>): void {
  * @throws RaysumError "argument" when `body` returns a promise: arrays made after its first await would escape.
  */
 export function scope<T>(body: () => T): T {
+  if (typeof body !== "function") throw new RaysumError("argument", `scope: ${describe(body)}: expected a function`);
   const made = new Set<Disposable>();
   open.push(made);
   let result: T | undefined;

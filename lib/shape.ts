@@ -1,4 +1,5 @@
 import { RaysumError } from "./errors.ts";
+import { describe } from "./options.ts";
 
 export type Shape = readonly number[];
 
@@ -12,16 +13,15 @@ export function sameShape(a: Shape, b: Shape): boolean {
 }
 
 export function formatShape(shape: Shape): string {
-  return `[${shape.join(", ")}]`;
+  return `[${Array.from(shape, (count: unknown) => (typeof count === "number" ? count : describe(count))).join(", ")}]`;
 }
 
 /** A frozen copy; throws RaysumError "shape" unless every count is a positive whole number. */
 export function checkShape(shape: Shape, what: string): Shape {
-  if (!Array.isArray(shape) || !shape.every((count) => Number.isSafeInteger(count) && count > 0))
-    throw new RaysumError(
-      "shape",
-      `${what} ${formatShape([shape].flat())}: every count must be a positive whole number`,
-    );
+  if (!Array.isArray(shape)) throw new RaysumError("shape", `${what} ${describe(shape)}: expected a list of counts`);
+  // Array.from shows the holes of a list, which its own methods leave out.
+  if (!Array.from(shape).every((count) => Number.isSafeInteger(count) && count > 0))
+    throw new RaysumError("shape", `${what} ${formatShape(shape)}: every count must be a positive whole number`);
   if (!Number.isSafeInteger(sizeOf(shape)))
     throw new RaysumError("shape", `${what} ${formatShape(shape)}: more than 2^53 elements`);
   return Object.freeze([...shape]);

@@ -262,6 +262,7 @@ describe("DataExchange: damaged and foreign files", () => {
     const copy = join(folder, "alone");
     await mkdir(join(copy, "node_modules"), { recursive: true }); // an empty one, so that nothing is fetched
     await cp(join(lib, "errors.ts"), join(copy, "errors.ts"));
+    await cp(join(lib, "options.ts"), join(copy, "options.ts"));
     await cp(join(lib, "shape.ts"), join(copy, "shape.ts"));
     await cp(join(lib, "io"), join(copy, "io"), { recursive: true });
     const alone = await import(pathToFileURL(join(copy, "io", "index.ts")).href);

@@ -125,7 +125,7 @@ describe("volume", () => {
     refuses({ shape: [0, 3, 3] }, "shape [0, 3, 3]: every count must be positive");
     refuses({ shape: [2, -3, 3] }, "shape [2, -3, 3]");
     refuses({ shape: [2.5, 3, 3] }, "shape [2.5, 3, 3]");
-    refuses({ shape: [2, 3] }, "shape [2, 3]", "3 finite numbers");
+    refuses({ shape: [2] }, "shape [2]", "3 finite numbers");
     refuses({ shape: 4 }, "shape 4");
     refuses({}, "shape undefined");
     refuses({ shape: ["2", 3, 3] }, 'shape ["2", 3, 3]');

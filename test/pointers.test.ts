@@ -325,6 +325,18 @@ describe("arguments of the boundary", () => {
     for (const one of [pointer, other]) calls.rs_free(one);
   });
 
+  it("are refused with a text that has no room", () => {
+    const [text, length] = [new Uint8Array(8), new Int32Array(1)];
+    for (const capacity of [0, -1, -(2 ** 31)]) {
+      const says = new RegExp(`^a text of at most ${capacity} bytes: expected a positive capacity$`);
+      refused(calls.rs_device_name(CPU, text, capacity, length), "EARGUMENT", says);
+      refused(calls.rs_device_missing(text, capacity, length), "EARGUMENT", says);
+    }
+    assert.equal(calls.rs_device_name(CPU, text, 4, length), Status.OK);
+    assert.equal(new TextDecoder().decode(text), "CPU\0\0\0\0\0");
+    assert.equal(length[0], 3);
+  });
+
   it("are named by rs_error, cut to the room there is", () => {
     refused(calls.rs_free(-5n), "EPOINTER", /^pointer 0xfffffffffffffffb is not a device pointer of this library$/);
     const text = new Uint8Array(7);

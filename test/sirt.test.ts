@@ -7,15 +7,14 @@ import {
   hollowBox,
   operator,
   parallelBeam,
-  RaysumError,
   reciprocal,
-  type SirtRunOptions,
   scope,
   sirt,
   volume,
 } from "../lib/index.ts";
 import { emulated } from "./support/emulated.ts";
 import { operatorOf } from "./support/operators.ts";
+import { patience } from "./support/patience.ts";
 import { randomGeometry, relativeL2, seededRandom } from "./support/random.ts";
 import { backModel, forwardModel } from "./support/ray_model.ts";
 
@@ -221,7 +220,7 @@ describe("SIRT and the event loop", () => {
       await assert.rejects(run, (error) => error === reason);
       await A.device.finished();
       const late = performance.now() - aborted;
-      assert.ok(late < 50, `${late} ms`);
+      assert.ok(late < 50 * patience, `${late} ms`);
       await assert.rejects(sirt(A, y, { iterations: 1, signal: controller.signal }), (error) => error === reason);
     }),
   );
@@ -340,47 +339,7 @@ describe("SIRT and the event loop", () => {
   );
 });
 
-describe("what SIRT refuses", () => {
-  const cases: [string, Partial<SirtRunOptions>, RegExp][] = [
-    ["negative iterations", { iterations: -1 }, /iterations -1/],
-    ["half an iteration", { iterations: 1.5 }, /iterations 1.5/],
-    ["crossed bounds", { min: 2, max: 1 }, /min 2 and max 1/],
-    ["a bound that is no number", { min: Number.NaN }, /min NaN/],
-    ["no step", { relaxation: 0 }, /relaxation 0/],
-    ["too long a step", { relaxation: 2 }, /relaxation 2/],
-    ["an unknown onAbort", { onAbort: "stop" as never }, /onAbort "stop"/],
-  ];
-  for (const [name, options, pattern] of cases)
-    it(
-      name,
-      balanced(async () => {
-        using A = operator(object, beams.parallel);
-        using y = DeviceArray.zeros(A.rangeShape);
-        await assert.rejects(
-          sirt(A, y, { iterations: 1, ...options }),
-          (error) => error instanceof RaysumError && error.code === "argument" && pattern.test(error.message),
-        );
-      }),
-    );
-
-  it(
-    "arrays of other shapes",
-    balanced(async () => {
-      using A = operator(object, beams.parallel);
-      using y = DeviceArray.zeros(A.rangeShape);
-      using x = DeviceArray.zeros(A.domainShape);
-      const refuses = (data: DeviceArray, options: Partial<SirtRunOptions>, pattern: RegExp) =>
-        assert.rejects(
-          sirt(A, data, { iterations: 1, ...options }),
-          (error) => error instanceof RaysumError && error.code === "shape" && pattern.test(error.message),
-        );
-      await refuses(x, {}, /y has the shape/);
-      await refuses(y, { initial: y }, /initial has the shape/);
-      await refuses(y, { volumeMask: y }, /volumeMask has the shape/);
-      await refuses(y, { projectionMask: x }, /projectionMask has the shape/);
-    }),
-  );
-
+describe("SIRT and its callback", () => {
   it(
     "an error in onProgress ends the run and frees everything",
     balanced(async () => {

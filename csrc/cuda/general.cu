@@ -72,11 +72,17 @@ int32_t prepare(rs_plan *plan) {
 general_problem problem_of(const rs_plan *plan) {
   const general_tables *tables = (const general_tables *)plan->tables;
   const rs_geometry *g = &plan->geometry;
-  return {tables->view,      g->views,
-          g->rows,           g->columns,
-          g->supersampling,  {g->shape[0], g->shape[1], g->shape[2]},
-          tables->columns,   tables->column_tiles,
-          tables->row_tiles, {tables->layouts[0], tables->layouts[1], tables->layouts[2]}};
+  return {tables->view,
+          g->views,
+          g->rows,
+          g->columns,
+          g->supersampling,
+          g->sub_rows,
+          {g->shape[0], g->shape[1], g->shape[2]},
+          tables->columns,
+          tables->column_tiles,
+          tables->row_tiles,
+          {tables->layouts[0], tables->layouts[1], tables->layouts[2]}};
 }
 
 int32_t project_forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch,

@@ -14,7 +14,7 @@ constexpr int WIDTH = 16, HEIGHT = THREADS / WIDTH; // a tile of voxels along x 
 constexpr int VIEWS = 16;                           // views that back prepares at once
 
 __global__ void __launch_bounds__(THREADS) pack(general_problem p, int32_t first, int32_t views, const float *projections, float *packed) {
-  const int32_t s = p.supersampling, rows = p.rows * s, columns = p.columns * s, wide = columns + 2 * MARGIN;
+  const int32_t s = p.supersampling, rows = p.rows * p.sub_rows, columns = p.columns * s, wide = columns + 2 * MARGIN;
   const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, view_floats = (int64_t)wide * (rows + 2 * MARGIN);
   if (i >= views * view_floats) return;
   const int32_t number = (int32_t)(i / view_floats), row = (int32_t)(i % view_floats / wide) - MARGIN;
@@ -25,8 +25,8 @@ __global__ void __launch_bounds__(THREADS) pack(general_problem p, int32_t first
     const ray r = aim(view, row, column);
     double world = 0;
     for (int k = 0; k < 3; k++) world += r.way[k] * view.voxel[k] * (r.way[k] * view.voxel[k]);
-    value = projections[((int64_t)(row / s) * p.views + first + number) * p.columns + column / s];
-    value *= (float)(sqrt(world) / (fabs(r.way[0]) * s * s));
+    value = projections[((int64_t)(row / p.sub_rows) * p.views + first + number) * p.columns + column / s];
+    value *= (float)(sqrt(world) / (fabs(r.way[0]) * p.sub_rows * s));
     if (r.way[0] == 0) value = 0;
   }
   packed[i] = value;
@@ -58,7 +58,7 @@ __device__ inline float receive(const general_problem &p, const sight &s, const 
   const float column = (s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2]) * inverse;
   const float row = (s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2]) * inverse;
   const float x = whole_above(column - s.reach_column, (float)s.first_column, (float)(p.columns * p.supersampling));
-  const float y = whole_above(row - s.reach_row, (float)s.first_row, (float)(p.rows * p.supersampling));
+  const float y = whole_above(row - s.reach_row, (float)s.first_row, (float)(p.rows * p.sub_rows));
   const offsets o = offsets_of(s, i, j, k);
   const float *line = pixels + ((int64_t)(int32_t)y * pitch + (int32_t)x);
   float a = o.a + y * o.a_row + x * o.a_column, b = o.b + y * o.b_row + x * o.b_column, sum = 0;
@@ -78,7 +78,7 @@ __device__ inline float receive(const general_problem &p, const sight &s, const 
 // The same without haste: curved detectors, and tiles in whose voxels many pixels or the source are seen.
 __device__ __attribute__((noinline)) float receive_slowly(const general_problem &p, const sight &s, const float *pixels, int32_t pitch,
                                                           float i, float j, float k) {
-  int32_t low_row = -s.first_row, high_row = p.rows * p.supersampling - 1 - s.first_row;
+  int32_t low_row = -s.first_row, high_row = p.rows * p.sub_rows - 1 - s.first_row;
   int32_t low = -s.first_column, high = p.columns * p.supersampling - 1 - s.first_column;
   const bool curved = s.turn != 0;
   if (curved) {
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
   const int32_t middle[3] = {corner[0] + DEPTH / 2, corner[1] + HEIGHT / 2, corner[2] + WIDTH / 2};
   const int32_t x = corner[2] + (int32_t)threadIdx.x % WIDTH, y = corner[1] + (int32_t)threadIdx.x / WIDTH;
   const float way_x = (float)(x - middle[2]), way_y = (float)(y - middle[1]);
-  const int32_t pitch = p.columns * p.supersampling + 2 * MARGIN, view_rows = p.rows * p.supersampling + 2 * MARGIN;
+  const int32_t pitch = p.columns * p.supersampling + 2 * MARGIN, view_rows = p.rows * p.sub_rows + 2 * MARGIN;
   float total[DEPTH] = {0};
   for (int32_t begin = 0; begin < count; begin += VIEWS) {
     const int32_t views = min(VIEWS, count - begin);

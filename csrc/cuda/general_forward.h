@@ -105,9 +105,9 @@ __global__ void __launch_bounds__(THREADS, 4)
     const general_layout &l = p.layouts[rays.main];
     const int s = p.supersampling;
     float sum = 0;
-    for (int i = 0; i < s * s; i++)
-      sum += project<Stride>(l.copied ? copy : volume, l, rays, wanted, (double)row * s + i / s, (double)column * s + i % s);
-    if (wanted) square = rs_finish(output, 0, ((size_t)row * p.views + view) * p.columns + column, sum / (float)(s * s));
+    for (int i = 0; i < p.sub_rows * s; i++)
+      sum += project<Stride>(l.copied ? copy : volume, l, rays, wanted, (double)row * p.sub_rows + i / s, (double)column * s + i % s);
+    if (wanted) square = rs_finish(output, 0, ((size_t)row * p.views + view) * p.columns + column, sum / (float)(p.sub_rows * s));
   }
   if (squares) {
     const double total = rs_block_sum(square);

@@ -15,7 +15,7 @@ struct general_layout {
 
 struct general_problem {
   const ray_view *view;
-  int32_t views, rows, columns, supersampling;
+  int32_t views, rows, columns, supersampling, sub_rows;
   int32_t shape[3];
   int32_t tile_columns; // forward: columns of a block, whose other threads are rows
   int64_t column_tiles, row_tiles;

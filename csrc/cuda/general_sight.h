@@ -97,7 +97,7 @@ __device__ __attribute__((noinline)) void look(const general_problem &p, const r
   ray r = aim(view, 0, 0);
   for (int k = 0; k < 3; k++) from[k] = at[k] - r.point[k];
   see(view, view.u, r, from, column, row, depth);
-  out.first_row = near_pixel(row / depth, (double)p.rows * p.supersampling);
+  out.first_row = near_pixel(row / depth, (double)p.rows * p.sub_rows);
   out.first_column = near_pixel(view.turn == 0 ? column / depth : bent_column(view, from), (double)p.columns * p.supersampling);
   out.main = main;
   r = aim(view, out.first_row, out.first_column);

@@ -1,6 +1,7 @@
-import { DeviceArray, readDoubles } from "../array.ts";
+import { checkArray, DeviceArray, readDoubles } from "../array.ts";
 import { RaysumError } from "../errors.ts";
-import type { Operator } from "../operator.ts";
+import { checkOperator, type Operator } from "../operator.ts";
+import { checkNumber, checkOptions, describe } from "../options.ts";
 import { scope } from "../scope.ts";
 import { formatShape, sameShape, sizeOf } from "../shape.ts";
 import { reciprocal } from "./reciprocal.ts";
@@ -58,16 +59,30 @@ const MAX_BURST = 32;
 /** Bursts grow until one takes this long, in seconds: far more than a look at the clock costs, far less than an abort may take. */
 const BURST_SECONDS = 0.005;
 
-function checkOptions(A: Operator, y: DeviceArray, options: SirtOptions): readonly number[] {
+const optionNames = ["iterations", "min", "max", "initial", "volumeMask", "projectionMask", "relaxation", "signal"];
+
+/** What can be wrong without a look at the arrays, so that it is told before an abort is. */
+function checkArguments(A: Operator, y: DeviceArray, options: SirtOptions, more: readonly string[] = []): void {
+  checkOperator("sirt: the first argument", A);
+  checkArray("sirt: the second argument", y);
+  checkOptions("sirt", options, [...optionNames, ...more]);
+  const { signal } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new RaysumError("argument", `signal is ${describe(signal)}: expected an AbortSignal`);
+}
+
+function checkValues(A: Operator, y: DeviceArray, options: SirtOptions): readonly number[] {
   const { iterations, min = -Infinity, max = Infinity, relaxation = 1 } = options;
-  if (!Number.isInteger(iterations) || iterations < 0)
-    throw new RaysumError("argument", `iterations ${iterations}: expected a whole number of at least 0`);
+  if (!Number.isSafeInteger(iterations) || iterations < 0)
+    throw new RaysumError("argument", `iterations ${describe(iterations)}: expected a whole number of at least 0`);
+  for (const [name, value] of Object.entries({ min, max, relaxation })) checkNumber(name, value);
   if (!(min <= max)) throw new RaysumError("argument", `min ${min} and max ${max}: expected min <= max`);
   if (!(relaxation > 0 && relaxation < 2))
     throw new RaysumError("argument", `relaxation ${relaxation}: expected a number between 0 and 2`);
   const batch = y.shape.slice(0, Math.max(0, y.shape.length - A.rangeShape.length));
   const expect = (name: string, array: DeviceArray | undefined, shape: readonly number[]) => {
-    if (!array) return;
+    if (array === undefined) return;
+    checkArray(name, array);
     if (array.device !== A.device)
       throw new RaysumError("device", `${name} is on ${array.device.name}, the operator is on ${A.device.name}`);
     if (!sameShape(array.shape, shape))
@@ -104,7 +119,7 @@ interface Queued {
  * the calls that make the weights, which an abort may drop as x is set before.
  */
 function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
-  const batch = checkOptions(A, y, options);
+  const batch = checkValues(A, y, options);
   const { initial, volumeMask, projectionMask } = options;
   const device = A.device;
   // The scope frees what is there already when memory runs out half way.
@@ -161,9 +176,12 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Pr
 }
 
 async function run(A: Operator, y: DeviceArray, options: SirtRunOptions): Promise<DeviceArray> {
+  checkArguments(A, y, options, ["onProgress", "onAbort"]);
   const { iterations, signal, onProgress, onAbort = "throw" } = options;
   if (onAbort !== "throw" && onAbort !== "return")
-    throw new RaysumError("argument", `onAbort "${onAbort}": expected "throw" or "return"`);
+    throw new RaysumError("argument", `onAbort ${describe(onAbort)}: expected "throw" or "return"`);
+  if (onProgress !== undefined && typeof onProgress !== "function")
+    throw new RaysumError("argument", `onProgress is ${describe(onProgress)}: expected a function`);
   if (onAbort === "throw") signal?.throwIfAborted();
   const arrays = prepare(A, y, options);
   const start = performance.now();
@@ -205,6 +223,7 @@ async function run(A: Operator, y: DeviceArray, options: SirtRunOptions): Promis
 }
 
 async function* steps(A: Operator, y: DeviceArray, options: SirtOptions): AsyncGenerator<SirtStep, void, void> {
+  checkArguments(A, y, options);
   options.signal?.throwIfAborted();
   const arrays = prepare(A, y, options);
   let queued: readonly Queued[] = [arrays.weights];

@@ -3,7 +3,7 @@ import { angleList, count, fail, listOf, numbers, positive, record, refuse } fro
 import { coneBeam, parallelBeam } from "./trajectory.ts";
 import { reflect } from "./transform.ts";
 import type { VU, ZYX } from "./vector.ts";
-import { type Volume, volume } from "./volume.ts";
+import { Volume, volume } from "./volume.ts";
 
 /** ASTRA's volume dictionary, as `astra.create_vol_geom` makes it. One without GridSliceCount is two-dimensional. */
 export type AstraVolumeGeometry = {
@@ -73,13 +73,14 @@ const forms = {
  *
  * Row 0 of ASTRA's 2D volume is the one of highest y, row 0 of a `Volume` that of lowest y. So that rows keep their
  * indexes, the whole 2D scene, window and beam, is mirrored in y: its point (x, y) is here at [0, -y, x]. Slice and
- * detector row are of height 1, at z = 0. Supersampling divides that row too, ASTRA's 2D projectors only divide columns.
+ * detector row are of height 1, at z = 0.
  *
  * Throws a RaysumError ("argument") for an unknown type, fields that are missing, unknown
  * or of the wrong type or length, windows whose limits are not in order, a 2D and a 3D dictionary together, and all that
  * `volume`, `parallelBeam`, `coneBeam`, `parallelBeamVectors` and `coneBeamVectors` refuse.
  */
-export function fromAstra({ volumeGeometry, projectionGeometry }: AstraGeometry): { volume: Volume; beam: Beam } {
+export function fromAstra(dictionaries: AstraGeometry): { volume: Volume; beam: Beam } {
+  const { volumeGeometry, projectionGeometry }: Partial<AstraGeometry> = dictionaries ?? {};
   const dimensions = volumeGeometry?.GridSliceCount === undefined ? 2 : 3;
   const volume = volumeFrom(volumeGeometry, dimensions);
   const type: unknown = projectionGeometry?.type;
@@ -105,9 +106,12 @@ export function fromAstra({ volumeGeometry, projectionGeometry }: AstraGeometry)
  * more than one slice or detector row, a curved detector, or anything outside the plane z = 0.
  */
 export function toAstra(
-  { volume, beam }: { readonly volume: Volume; readonly beam: Beam },
+  pair: { readonly volume: Volume; readonly beam: Beam },
   { dimensions = 3 }: { readonly dimensions?: 2 | 3 } = {},
 ): AstraGeometry {
+  const { volume, beam }: Partial<typeof pair> = pair ?? {};
+  if (!(volume instanceof Volume)) refuse("volume", volume, "expected a volume");
+  if (!(beam instanceof Beam)) refuse("beam", beam, "expected a beam");
   if (dimensions !== 2 && dimensions !== 3) refuse("dimensions", dimensions, "expected 2 or 3");
   if (dimensions === 2) checkFlat(volume, beam);
   const [[minZ, maxZ], [minY, maxY], [minX, maxX]] = volume.extent;

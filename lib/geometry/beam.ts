@@ -1,6 +1,7 @@
+import { checkOptions } from "../options.ts";
 import { bounds, broadcast, count, fail, type IndexRange, numbers, refuse, zyxAxes } from "./check.ts";
 import { bendViews, checkCurvature, detectorPoint, meetCylinder, shiftDetector } from "./curved.ts";
-import type { Transform } from "./transform.ts";
+import { checkTransform, type Transform } from "./transform.ts";
 import { add, cross, dot, multiply, norm, subtract, type VU, type ZYX } from "./vector.ts";
 
 /**
@@ -145,6 +146,7 @@ export class Beam {
     readonly rows?: IndexRange;
     readonly columns?: IndexRange;
   }): Beam {
+    checkOptions("select", selection, ["views", "rows", "columns"]);
     const [rows, columns] = this.detectorShape;
     const [row, rowStop] = bounds("rows", selection.rows, rows);
     const [column, columnStop] = bounds("columns", selection.columns, columns);
@@ -157,7 +159,9 @@ export class Beam {
    * The beam of larger pixels, each `rows` by `columns` (default 1) of these, on the same detector. Throws a
    * RaysumError ("argument") unless the factors are positive integers that divide the detector's shape: crop first.
    */
-  bin({ rows = 1, columns = 1 }: { readonly rows?: number; readonly columns?: number }): Beam {
+  bin(factors: { readonly rows?: number; readonly columns?: number }): Beam {
+    checkOptions("bin", factors, ["rows", "columns"]);
+    const { rows = 1, columns = 1 } = factors;
     const shape: VU = [this.detectorShape[0] / count("rows", rows), this.detectorShape[1] / count("columns", columns)];
     if (!Number.isInteger(shape[0]))
       refuse("rows", rows, `must divide the ${this.detectorShape[0]} rows of the detector`);
@@ -176,6 +180,7 @@ export class Beam {
    * makes the circular cylinder of a curved detector an elliptic one.
    */
   transform(transform: Transform): Beam {
+    checkTransform("transform", transform);
     const source =
       this.kind === "cone"
         ? transform.applyToPoint(this.sourcePositions)
@@ -208,6 +213,8 @@ export class Beam {
  * beams of different kinds or detector shapes.
  */
 export function concatenate(beams: readonly Beam[]): Beam {
+  if (!Array.isArray(beams)) refuse("beams", beams, "expected a list of beams");
+  for (const [i, beam] of beams.entries()) if (!(beam instanceof Beam)) refuse(`beams[${i}]`, beam, "expected a beam");
   const first = beams[0] ?? fail("beams []: expected one or more beams to concatenate");
   const describe = ({ kind, detectorShape }: Beam) => `${kind} [${detectorShape.join(", ")}]`;
   for (const beam of beams)

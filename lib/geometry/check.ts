@@ -1,4 +1,5 @@
 import { RaysumError } from "../errors.ts";
+import { describe } from "../options.ts";
 import type { ZYX } from "./vector.ts";
 
 /** Exactly one of the properties of `T`. */
@@ -19,12 +20,16 @@ type Axes = readonly string[];
 type PerAxis<A extends Axes> = { readonly [K in keyof A]: number };
 
 export const zyxAxes: readonly ["z", "y", "x"] = ["z", "y", "x"];
+export const yxAxes: readonly ["y", "x"] = ["y", "x"];
 export const vuAxes: readonly ["v", "u"] = ["v", "u"];
+
+/** The most voxels, pixels or views along an axis. The native library has the same limit. */
+const MOST = 2 ** 20;
 
 function show(value: unknown): string {
   if (isList(value)) return `[${Array.from(value.slice(0, 6), show).join(", ")}${value.length > 6 ? ", ..." : ""}]`;
   if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value !== "object" || value === null) return String(value);
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return describe(value);
   return `{ ${Object.entries(value)
     .map(([key, entry]) => `${key}: ${show(entry)}`)
     .join(", ")} }`;
@@ -51,6 +56,7 @@ export function positive(name: string, value: unknown): number {
 /** A positive integer. */
 export function count(name: string, value: unknown): number {
   if (!(Number.isSafeInteger(value) && (value as number) > 0)) refuse(name, value, "expected one positive integer");
+  if ((value as number) > MOST) refuse(name, value, `expected at most ${MOST}`);
   return value as number;
 }
 
@@ -75,6 +81,7 @@ export function counts<const A extends Axes>(name: string, value: unknown, axes:
   const list = numbers(name, value, axes);
   if (!list.every((entry) => Number.isSafeInteger(entry) && entry > 0))
     refuse(name, value, "every count must be positive and an integer");
+  if (list.some((entry) => entry > MOST)) refuse(name, value, `every count must be at most ${MOST}`);
   return list;
 }
 
@@ -106,7 +113,7 @@ export function spacing<const A extends Axes>(
 export function vectors(name: string, value: unknown): ZYX[] {
   if (!isList(value) || value.length === 0) refuse(name, value, "expected one [z, y, x] or a list of them");
   if (Array.isArray(value) && typeof value[0] === "number") return [numbers(name, value, zyxAxes)];
-  if (Array.isArray(value)) return value.map((entry, i) => numbers(`${name}[${i}]`, entry, zyxAxes));
+  if (Array.isArray(value)) return Array.from(value, (entry, i) => numbers(`${name}[${i}]`, entry, zyxAxes));
   if (value.length % 3 !== 0) fail(`${name} has ${value.length} numbers: expected three (z, y, x) for each vector`);
   return Array.from({ length: value.length / 3 }, (_, i) =>
     numbers(`${name}[${i}]`, value.subarray(3 * i, 3 * i + 3), zyxAxes),
@@ -128,7 +135,7 @@ export function record<const K extends Axes>(name: string, value: unknown, field
 /** A list that is not empty, each entry read by `read`, which is given its name too. */
 export function listOf<T>(name: string, value: unknown, read: (name: string, entry: unknown) => T): T[] {
   if (!Array.isArray(value) || value.length === 0) refuse(name, value, "expected a list of one or more");
-  return value.map((entry, i) => read(`${name}[${i}]`, entry));
+  return Array.from(value, (entry, i) => read(`${name}[${i}]`, entry));
 }
 
 /** Lists of one and of n entries, as n records with one entry of each; a single entry is repeated. */

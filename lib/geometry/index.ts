@@ -13,11 +13,13 @@ export {
   type ConeBeamVectorsOptions,
   coneBeam,
   coneBeamVectors,
+  type FanBeamOptions,
+  fanBeam,
   type ParallelBeamOptions,
   type ParallelBeamVectorsOptions,
   parallelBeam,
   parallelBeamVectors,
 } from "./trajectory.ts";
 export { compose, reflect, rotate, scale, type Transform, translate } from "./transform.ts";
-export type { VU, ZYX } from "./vector.ts";
+export type { VU, YX, ZYX } from "./vector.ts";
 export { type Extent, type Volume, type VolumeOptions, volume } from "./volume.ts";

@@ -1,3 +1,4 @@
+import { checkOptions } from "../options.ts";
 import { Beam, type View } from "./beam.ts";
 import {
   type AtMostOneOf,
@@ -30,21 +31,33 @@ type Detector = { readonly detectorShape: VU; readonly detectorOffset?: VU } & A
   pixelSize: number | VU;
 }>;
 
+/**
+ * A detector of one row of `detectorCount` pixels, for one slice. `detectorSize` is its total width, `pixelSize` the
+ * width of one pixel; without either a pixel has width 1. `detectorOffset` shifts the detector along +u. The row is
+ * of height 1, at z = 0.
+ */
+type DetectorRow = { readonly detectorCount: number; readonly detectorOffset?: number } & AtMostOneOf<{
+  detectorSize: number;
+  pixelSize: number;
+}>;
+
 /** `angleCount` equal steps over the whole arc, its end excluded, or the `angles` themselves, in radians. */
 type Angles = OneOf<{ angleCount: number; angles: readonly number[] | Float64Array }>;
 
-export type ParallelBeamOptions = Angles & Detector;
+type Distances = { readonly sourceOriginDistance: number; readonly sourceDetectorDistance: number };
+
+export type ParallelBeamOptions = Angles &
+  ((Detector & { readonly detectorCount?: never }) | (DetectorRow & { readonly detectorShape?: never }));
 
 /**
  * `detectorCurvatureRadius` bends the detector to a cylinder, see `View`; 0, the default, leaves it flat. On a curved
  * detector widths, and the offset along u, are measured along the arc.
  */
-export type ConeBeamOptions = Angles &
-  Detector & {
-    readonly sourceOriginDistance: number;
-    readonly sourceDetectorDistance: number;
-    readonly detectorCurvatureRadius?: number;
-  };
+type Curvature = { readonly detectorCurvatureRadius?: number };
+
+export type ConeBeamOptions = Angles & Detector & Distances & Curvature;
+
+export type FanBeamOptions = Angles & DetectorRow & Distances & Curvature;
 
 type DetectorVectors = {
   readonly detectorShape: VU;
@@ -65,10 +78,13 @@ export type ConeBeamVectorsOptions = DetectorVectors & {
  * convention, the rays run along (0, -cos t, sin t), the columns along (0, sin t, cos t) and the rows along (1, 0, 0);
  * without offset the detector is centred at the origin, and for a parallel beam its distance means nothing.
  *
+ * For one slice `detectorCount` pixels take the place of `detectorShape`, as in `fanBeam`.
+ *
  * Throws a RaysumError ("argument") for counts that are not positive integers, sizes that are not positive, numbers
- * that are not finite, no angles, and options that contradict each other.
+ * that are not finite, no angles, unknown options, and options that contradict each other.
  */
 export function parallelBeam(options: ParallelBeamOptions): Beam {
+  checkOptions("parallelBeam", options, ["detectorShape", "detectorCount", ...circularOptions]);
   return circular("parallel", options, Math.PI, 1, 0);
 }
 
@@ -82,9 +98,17 @@ export function parallelBeam(options: ParallelBeamOptions): Beam {
  * that covers half a circle or more or whose inner side the source does not see.
  */
 export function coneBeam(options: ConeBeamOptions): Beam {
-  const toOrigin = positive("sourceOriginDistance", options.sourceOriginDistance);
-  const toDetector = positive("sourceDetectorDistance", options.sourceDetectorDistance);
-  return circular("cone", options, 2 * Math.PI, toOrigin, toDetector - toOrigin);
+  checkOptions("coneBeam", options, ["detectorShape", ...circularOptions, ...coneOptions]);
+  return cone(options);
+}
+
+/**
+ * A fan beam: the cone beam of one slice, whose detector is one row of `detectorCount` pixels in the plane z = 0. Angles,
+ * distances and errors are those of `coneBeam`; sizes and the offset are numbers along the row.
+ */
+export function fanBeam(options: FanBeamOptions): Beam {
+  checkOptions("fanBeam", options, ["detectorCount", ...circularOptions, ...coneOptions]);
+  return cone({ ...options, detectorCount: count("detectorCount", options.detectorCount) });
 }
 
 /**
@@ -93,9 +117,11 @@ export function coneBeam(options: ConeBeamOptions): Beam {
  * list or a Float64Array.
  *
  * Throws a RaysumError ("argument") for numbers that are not finite, counts that differ (and are not 1), vectors of
- * length zero, u parallel to v, and rays in the plane of the detector.
+ * length zero, u parallel to v, rays in the plane of the detector, and unknown options.
  */
-export function parallelBeamVectors({ rayDirections, ...detector }: ParallelBeamVectorsOptions): Beam {
+export function parallelBeamVectors(options: ParallelBeamVectorsOptions): Beam {
+  checkOptions("parallelBeamVectors", options, [...vectorOptions, "rayDirections"]);
+  const { rayDirections, ...detector } = options;
   return arbitrary("parallel", "rayDirections", rayDirections, detector);
 }
 
@@ -104,21 +130,58 @@ export function parallelBeamVectors({ rayDirections, ...detector }: ParallelBeam
  * `detectorCurvatureRadius`, one number or one for every view, bends detectors to cylinders, see `View`; 0, the default,
  * leaves them flat. Their u and v must be perpendicular.
  */
-export function coneBeamVectors({ sourcePositions, ...detector }: ConeBeamVectorsOptions): Beam {
+export function coneBeamVectors(options: ConeBeamVectorsOptions): Beam {
+  checkOptions("coneBeamVectors", options, [...vectorOptions, "sourcePositions"]);
+  const { sourcePositions, ...detector } = options;
   return arbitrary("cone", "sourcePositions", sourcePositions, detector);
+}
+
+const circularOptions = ["detectorSize", "pixelSize", "detectorOffset", "angleCount", "angles"];
+const coneOptions = ["sourceOriginDistance", "sourceDetectorDistance", "detectorCurvatureRadius"];
+
+const vectorOptions = ["detectorShape", "detectorCentres", "detectorV", "detectorU", "detectorCurvatureRadius"];
+
+function cone(options: ConeBeamOptions | FanBeamOptions): Beam {
+  const toOrigin = positive("sourceOriginDistance", options.sourceOriginDistance);
+  const toDetector = positive("sourceDetectorDistance", options.sourceDetectorDistance);
+  return circular("cone", options, 2 * Math.PI, toOrigin, toDetector - toOrigin);
+}
+
+/** The shape of a detector, the size of its pixels and its offset, [v, u], in either form. */
+function detectorOf(options: Detector | DetectorRow): readonly [shape: VU, pixel: VU, offset: VU] {
+  const sizes = [
+    ["detectorSize", options.detectorSize],
+    ["pixelSize", options.pixelSize],
+  ] as const;
+  const { detectorShape, detectorCount }: { detectorShape?: VU; detectorCount?: number } = options;
+  const { detectorOffset } = options;
+  if (detectorCount === undefined) {
+    const shape = counts("detectorShape", detectorShape, ["rows", "columns"]);
+    const offset = numbers("detectorOffset", detectorOffset === undefined ? [0, 0] : detectorOffset, vuAxes);
+    return [shape, spacing(shape, ...sizes, vuAxes), offset];
+  }
+  if (detectorShape !== undefined)
+    refuse("detectorShape and detectorCount", [detectorShape, detectorCount], "give one of the two");
+  const columns = count("detectorCount", detectorCount);
+  const [width] = spacing([columns], ...sizes, ["u"]);
+  const side = detectorOffset === undefined ? 0 : detectorOffset;
+  if (!Number.isFinite(side)) refuse("detectorOffset", side, "expected one finite number, along u");
+  return [
+    [1, columns],
+    [1, width],
+    [0, side as number],
+  ];
 }
 
 function circular(
   kind: "parallel" | "cone",
-  options: Angles & Detector & { readonly detectorCurvatureRadius?: number },
+  options: Angles & (Detector | DetectorRow) & Curvature,
   arc: number,
   sourceDistance: number,
   detectorDistance: number,
 ): Beam {
-  const { detectorSize, pixelSize, detectorOffset = [0, 0], detectorCurvatureRadius = 0 } = options;
-  const detectorShape = counts("detectorShape", options.detectorShape, ["rows", "columns"]);
-  const pixel = spacing(detectorShape, ["detectorSize", detectorSize], ["pixelSize", pixelSize], vuAxes);
-  const [up, side] = numbers("detectorOffset", detectorOffset, vuAxes);
+  const [detectorShape, pixel, [up, side]] = detectorOf(options);
+  const { detectorCurvatureRadius = 0 } = options;
   const views = anglesOf(options, arc).map((angle) => {
     const [sin, cos] = [Math.sin(angle), Math.cos(angle)];
     const view: View = {

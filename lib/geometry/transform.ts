@@ -1,3 +1,4 @@
+import { checkOptions } from "../options.ts";
 import { angleList, broadcast, fail, positives, refuse, type Vectors, vectors, zyxAxes } from "./check.ts";
 import { add, cross, dot, multiply, norm, subtract, type ZYX, zyx } from "./vector.ts";
 
@@ -57,6 +58,11 @@ export class Transform {
   }
 }
 
+/** Throws RaysumError "argument" for anything but a Transform. */
+export function checkTransform(name: string, value: unknown): void {
+  if (!(value instanceof Transform)) refuse(name, value, "expected a Transform, such as rotate() gives");
+}
+
 /** The affine map with the linear part `linear` that takes the point `from` to the point `to`. */
 function affine(linear: (vector: ZYX) => ZYX, from: ZYX, to: ZYX): Step {
   const [z, y, x] = [linear([1, 0, 0]), linear([0, 1, 0]), linear([0, 0, 1])];
@@ -65,6 +71,7 @@ function affine(linear: (vector: ZYX) => ZYX, from: ZYX, to: ZYX): Step {
 
 /** The transforms in one, applied from right to left: `compose(a, b)` is b, then a. Without any, nothing moves. */
 export function compose(...transforms: readonly Transform[]): Transform {
+  for (const [i, transform] of transforms.entries()) checkTransform(`transforms[${i}]`, transform);
   return transforms.reduce(
     (left, right) => {
       const columns = {
@@ -95,6 +102,7 @@ export function rotate(options: {
   readonly angles: readonly number[] | Float64Array;
   readonly position?: Vectors;
 }): Transform {
+  checkOptions("rotate", options, ["axis", "angles", "position"]);
   const { position = [0, 0, 0] } = options;
   const angles = angleList("angles", options.angles);
   const lists = { axes: unitVectors("axis", options.axis), angles, positions: vectors("position", position) };
@@ -110,7 +118,9 @@ export function rotate(options: {
 }
 
 /** Multiplies distances to the point `about` (default: the origin) by a positive factor, for all axes or [z, y, x]. */
-export function scale(factor: number | ZYX, { about = [0, 0, 0] }: { readonly about?: Vectors } = {}): Transform {
+export function scale(factor: number | ZYX, options: { readonly about?: Vectors } = {}): Transform {
+  checkOptions("scale", options, ["about"]);
+  const { about = [0, 0, 0] } = options;
   const factors = positives("factor", factor, zyxAxes);
   const stretch = (v: ZYX): ZYX => zyx((axis) => v[axis] * factors[axis]);
   return new Transform(vectors("about", about).map((fixed) => affine(stretch, fixed, fixed)));
@@ -118,6 +128,7 @@ export function scale(factor: number | ZYX, { about = [0, 0, 0] }: { readonly ab
 
 /** Mirrors at the plane through `position` (default: the origin) whose normal is `axis` (any length but zero). */
 export function reflect(options: { readonly axis: Vectors; readonly position?: Vectors }): Transform {
+  checkOptions("reflect", options, ["axis", "position"]);
   const { axis, position = [0, 0, 0] } = options;
   return new Transform(
     broadcast({ axes: unitVectors("axis", axis), positions: vectors("position", position) }).map(

@@ -4,6 +4,9 @@
  */
 export type ZYX = readonly [z: number, y: number, x: number];
 
+/** Two numbers in the order y, x: of one slice. */
+export type YX = readonly [y: number, x: number];
+
 /** Two numbers in the order of the detector's axes: v counts rows and points up, u counts columns and points sideways. */
 export type VU = readonly [v: number, u: number];
 

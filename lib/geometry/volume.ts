@@ -1,3 +1,4 @@
+import { checkOptions } from "../options.ts";
 import {
   type AtMostOneOf,
   bounds,
@@ -7,9 +8,10 @@ import {
   positives,
   refuse,
   spacing,
+  yxAxes,
   zyxAxes,
 } from "./check.ts";
-import { add, subtract, type ZYX, zyx } from "./vector.ts";
+import { add, subtract, type YX, type ZYX, zyx } from "./vector.ts";
 
 /** The lowest and the highest coordinate on z, y and x. */
 export type Extent = readonly [
@@ -18,12 +20,17 @@ export type Extent = readonly [
   x: readonly [number, number],
 ];
 
-export type VolumeOptions = { readonly shape: ZYX } & AtMostOneOf<{
-  size: number | ZYX;
-  voxelSize: number | ZYX;
-  extent: Extent;
+type Box<Axes, Sides> = { readonly shape: Axes } & AtMostOneOf<{
+  size: number | Axes;
+  voxelSize: number | Axes;
+  extent: Sides;
 }> &
-  AtMostOneOf<{ extent: Extent; position: ZYX }>;
+  AtMostOneOf<{ extent: Sides; position: Axes }>;
+
+/** Along [z, y, x], or along [y, x] for one slice. */
+export type VolumeOptions =
+  | Box<ZYX, Extent>
+  | Box<YX, readonly [y: readonly [number, number], x: readonly [number, number]]>;
 
 /** A box of voxels along the axes; frozen. Voxel [0, 0, 0] is at the low end of every axis. */
 export class Volume {
@@ -81,6 +88,7 @@ export class Volume {
    * RaysumError ("argument") for a range that is empty or reaches outside.
    */
   crop(ranges: { readonly z?: IndexRange; readonly y?: IndexRange; readonly x?: IndexRange }): Volume {
+    checkOptions("crop", ranges, zyxAxes);
     const cut = zyxAxes.map((name, axis) => bounds(name, ranges[name], this.shape[axis]!));
     return new Volume(
       zyx((axis) => cut[axis]![1] - cut[axis]![0]),
@@ -117,25 +125,33 @@ export class Volume {
  * coordinate of each axis, [[z0, z1], [y0, y1], [x0, x1]]. Without one a voxel has size 1. `position` is the centre
  * (default: the origin), unless `extent` fixes it. Lengths are in any one unit, the same as for the beam.
  *
+ * With a `shape` of [y, x] the box is one slice of height 1 at z = 0, and all that is given is along y and x.
+ *
  * Throws a RaysumError ("argument") for counts that are not positive integers, sizes that are not positive, numbers
- * that are not finite, and for options that contradict each other.
+ * that are not finite, unknown options, and options that contradict each other.
  */
 export function volume(options: VolumeOptions): Volume {
+  checkOptions("volume", options, ["shape", "size", "voxelSize", "extent", "position"]);
   const { size, voxelSize, extent, position } = options;
-  const shape = counts("shape", options.shape, zyxAxes);
+  const axes: readonly string[] = options.shape?.length === 2 ? yxAxes : zyxAxes;
+  const shape = counts("shape", options.shape, axes);
+  const solid = (slice: number, plane: readonly number[]) => (axes === yxAxes ? [slice, ...plane] : plane) as ZYX;
   if (extent === undefined) {
-    const voxel = spacing(shape, ["size", size], ["voxelSize", voxelSize], zyxAxes);
-    return new Volume(shape, voxel, numbers("position", position === undefined ? [0, 0, 0] : position, zyxAxes));
+    const voxel = spacing(shape, ["size", size], ["voxelSize", voxelSize], axes);
+    const centre = numbers("position", position === undefined ? axes.map(() => 0) : position, axes);
+    return new Volume(solid(1, shape), solid(1, voxel), solid(0, centre));
   }
   for (const [name, value] of Object.entries({ size, voxelSize, position }))
     if (value !== undefined) refuse(name, value, "extent already says so: give one of the two");
-  const sides: readonly unknown[] = Array.isArray(extent) && extent.length === 3 ? extent : [];
+  const sides: readonly unknown[] = Array.isArray(extent) && extent.length === axes.length ? extent : [];
   const ranges = sides.map((side, axis) => numbers(`extent[${axis}]`, side, ["low", "high"]));
   if (ranges.length === 0 || ranges.some(([low, high]) => low >= high))
-    refuse("extent", extent, "expected [[z0, z1], [y0, y1], [x0, x1]], each from low to high");
-  return new Volume(
-    shape,
-    zyx((axis) => (ranges[axis]![1] - ranges[axis]![0]) / shape[axis]),
-    zyx((axis) => (ranges[axis]![0] + ranges[axis]![1]) / 2),
-  );
+    refuse(
+      "extent",
+      extent,
+      `expected [${axes.map((axis) => `[${axis}0, ${axis}1]`).join(", ")}], each from low to high`,
+    );
+  const voxel = ranges.map(([low, high], axis) => (high - low) / shape[axis]!);
+  const centre = ranges.map(([low, high]) => (low + high) / 2);
+  return new Volume(solid(1, shape), solid(1, voxel), solid(0, centre));
 }

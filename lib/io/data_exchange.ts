@@ -1,6 +1,8 @@
+import { stat } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import type { Dataset, File } from "h5wasm/node";
 import { RaysumError } from "../errors.ts";
+import { checkOptions } from "../options.ts";
 import { formatShape, type Shape, sizeOf } from "../shape.ts";
 import { allocate, type HostArray } from "./host_array.ts";
 import { fileSize, quote, reasonOf, refuse } from "./refuse.ts";
@@ -39,6 +41,15 @@ export interface DataExchangeFile extends Disposable {
   close(): void;
 }
 
+/** The file that is read. */
+interface Source {
+  readonly path: string;
+  /** Bytes. */
+  readonly size: number;
+  /** Device and inode. */
+  readonly identity: string;
+}
+
 /** A checked dataset (count, rows, columns). */
 interface Frames {
   readonly dataset: Dataset;
@@ -56,7 +67,14 @@ type NumberArray =
   | Float64Array;
 
 const slabBytes = 1 << 26; // far below the heap of h5wasm (2 GiB); between two slabs the event loop gets its turn
+const packsAtMost = 1032; // bytes that deflate makes of one
 const readable = /^[<>][bBhHiIqQfd]$/; // integers of 1 to 8 bytes, float32, float64
+
+/**
+ * Files in which HDF5 has failed, by device and inode. It never closes such a file and goes on to show its old contents, should
+ * there be others by now.
+ */
+const failed = new Set<string>();
 
 /**
  * Opens a scan in an HDF5 file of the DXchange layout: `exchange/data` (views, rows, columns) and, where present,
@@ -68,16 +86,20 @@ const readable = /^[<>][bBhHiIqQfd]$/; // integers of 1 to 8 bytes, float32, flo
  * projections, or when its parts do not fit together
  */
 export async function openDataExchange(path: string): Promise<DataExchangeFile> {
-  await fileSize(path);
+  const size = await fileSize(path);
+  const { dev, ino } = await stat(path, { bigint: true });
+  const identity = `${dev}:${ino}`;
+  if (failed.has(identity))
+    refuse(path, "HDF5 has failed in this file before: copy it, or start the program anew, should it be another now");
   const hdf5 = await import("h5wasm/node").catch((cause) => {
     const sentence = "HDF5 files are read with h5wasm, which is not installed here: npm install h5wasm@0.10.3";
     throw new RaysumError("library", sentence, { cause });
   });
   // Without this call h5wasm gives zeros, not an error, where the compression filter of the data is missing.
   (await hdf5.ready).activate_throwing_error_handler();
-  const file = attempt(path, "cannot be opened as HDF5", () => new hdf5.File(path, "r"));
+  const file = attempt({ path }, "cannot be opened as HDF5", () => new hdf5.File(path, "r"));
   try {
-    return dataExchangeFile(path, file);
+    return dataExchangeFile({ path, size, identity }, file);
   } catch (error) {
     file.close();
     throw error;
@@ -94,56 +116,64 @@ export async function readDataExchange(path: string, options: DataExchangeOption
 }
 
 /** Runs a call of h5wasm; what that throws becomes a RaysumError `file` with the innermost reason of its trace. */
-function attempt<T>(path: string, sentence: string, call: () => T): T {
+function attempt<T>({ path, identity }: Partial<Source> & { path: string }, sentence: string, call: () => T): T {
   try {
     return call();
   } catch (error) {
+    if (identity !== undefined) failed.add(identity);
     const trace = [...String(error).matchAll(/\(\): (.+)/g)];
     refuse(path, `${sentence}: ${trace.at(-1)?.[1] ?? reasonOf(error)}`, error);
   }
 }
 
-function openDataset(path: string, file: File, name: string, axes: readonly string[]): Dataset | undefined {
-  const entity = attempt(path, `${name} cannot be opened`, () => file.get(name));
+function openDataset(source: Source, file: File, name: string, axes: readonly string[]): Dataset | undefined {
+  const entity = attempt(source, `${name} cannot be opened`, () => file.get(name));
   if (entity === null) return undefined;
   const dataset = entity as Dataset;
   if (String(dataset.type) !== "Dataset") {
-    refuse(path, `${name} is a ${dataset.type}, expected a dataset (${axes.join(", ")})`);
+    refuse(source.path, `${name} is a ${dataset.type}, expected a dataset (${axes.join(", ")})`);
   }
-  const { dtype, shape } = attempt(path, `${name} cannot be read`, () => ({
+  const { dtype, shape } = attempt(source, `${name} cannot be read`, () => ({
     dtype: dataset.dtype,
     shape: dataset.shape,
   }));
   if (typeof dtype !== "string" || !readable.test(dtype)) {
-    refuse(path, `${name} has elements of type ${quote(String(dtype))}, expected integers, float32 or float64`);
+    refuse(source.path, `${name} has elements of type ${quote(String(dtype))}, expected integers, float32 or float64`);
   }
   if (shape?.length !== axes.length || shape.includes(0)) {
-    refuse(path, `${name} has the shape ${formatShape(shape ?? [])}, expected (${axes.join(", ")})`);
+    refuse(source.path, `${name} has the shape ${formatShape(shape ?? [])}, expected (${axes.join(", ")})`);
+  }
+  const { size, virtual_sources: elsewhere } = dataset.metadata;
+  const packed = attempt(source, `${name} cannot be read`, () => dataset.filters.length > 0);
+  const bytes = sizeOf(shape) * size;
+  if (elsewhere === undefined && bytes > source.size * (packed ? packsAtMost : 1)) {
+    const found = `${name} of the shape ${formatShape(shape)} needs ${bytes} bytes`;
+    refuse(source.path, `${found}, which cannot be in a file of ${source.size}`);
   }
   return dataset;
 }
 
-function openFrames(path: string, file: File, name: string, first: string): Frames | undefined {
-  const dataset = openDataset(path, file, name, [first, "rows", "columns"]);
+function openFrames(source: Source, file: File, name: string, first: string): Frames | undefined {
+  const dataset = openDataset(source, file, name, [first, "rows", "columns"]);
   return dataset && { dataset, shape: dataset.shape as [number, number, number] };
 }
 
-function readAngles(path: string, file: File, views: number): Float64Array | undefined {
+function readAngles(source: Source, file: File, views: number): Float64Array | undefined {
   const name = "exchange/theta";
-  const dataset = openDataset(path, file, name, ["views"]);
+  const dataset = openDataset(source, file, name, ["views"]);
   if (dataset === undefined) return undefined;
-  if (dataset.shape![0] !== views) refuse(path, `${name} has ${dataset.shape![0]} angles for ${views} views`);
-  const units = attempt(path, `${name} cannot be read`, () => dataset.attrs["units"]?.value ?? "degrees");
+  if (dataset.shape![0] !== views) refuse(source.path, `${name} has ${dataset.shape![0]} angles for ${views} views`);
+  const units = attempt(source, `${name} cannot be read`, () => dataset.attrs["units"]?.value ?? "degrees");
   const unit = /^\s*(?:(deg(?:rees?)?|°)|rad(?:ians?)?)\s*$/i.exec(String(units));
-  if (unit === null) refuse(path, `${name} has the units ${quote(String(units))}, expected degrees or radians`);
-  const angles = Float64Array.from(readSlice(path, dataset, [[0, views]]));
+  if (unit === null) refuse(source.path, `${name} has the units ${quote(String(units))}, expected degrees or radians`);
+  const angles = Float64Array.from(readSlice(source, dataset, [[0, views]]));
   const wrong = angles.findIndex((angle) => !Number.isFinite(angle));
-  if (wrong >= 0) refuse(path, `${name}: angle ${wrong} is ${angles[wrong]}, expected a finite number`);
+  if (wrong >= 0) refuse(source.path, `${name}: angle ${wrong} is ${angles[wrong]}, expected a finite number`);
   return unit[1] === undefined ? angles : angles.map((angle) => (angle * Math.PI) / 180);
 }
 
-function readSlice(path: string, dataset: Dataset, ranges: [number, number][]): NumberArray {
-  const values = attempt(path, `${dataset.path} cannot be read`, () => dataset.slice(ranges));
+function readSlice(source: Source, dataset: Dataset, ranges: [number, number][]): NumberArray {
+  const values = attempt(source, `${dataset.path} cannot be read`, () => dataset.slice(ranges));
   if (values instanceof BigInt64Array || values instanceof BigUint64Array) return Float64Array.from(values, Number);
   return values as NumberArray;
 }
@@ -153,7 +183,7 @@ function readSlice(path: string, dataset: Dataset, ranges: [number, number][]): 
  * made of whole chunks along the frames where it is chunked.
  */
 async function readRows(
-  path: string,
+  source: Source,
   frames: Frames,
   [start, stop]: readonly [number, number],
   strides: { readonly frame: number; readonly row: number },
@@ -161,7 +191,7 @@ async function readRows(
   const { dataset, shape } = frames;
   const [count, , columns] = shape;
   const { size, chunks } = dataset.metadata;
-  const out = allocate(path, count * (stop - start) * columns);
+  const out = allocate(source.path, count * (stop - start) * columns);
   const rowsPerSlab = Math.min(stop - start, Math.ceil(slabBytes / (columns * size)));
   const framesThatFit = Math.ceil(slabBytes / (rowsPerSlab * columns * size));
   const framesPerSlab = framesThatFit - (framesThatFit % Math.min(chunks?.[0] ?? 1, framesThatFit));
@@ -174,7 +204,7 @@ async function readRows(
         [firstRow, rowStop],
         [0, columns],
       ];
-      const values = readSlice(path, dataset, slab);
+      const values = readSlice(source, dataset, slab);
       let at = 0;
       for (let frame = firstFrame; frame < frameStop; frame++) {
         for (let row = firstRow; row < rowStop; row++, at += columns) {
@@ -187,19 +217,19 @@ async function readRows(
   return out;
 }
 
-function dataExchangeFile(path: string, file: File): DataExchangeFile {
-  const data = openFrames(path, file, "exchange/data", "views") ?? refuse(path, "has no exchange/data");
+function dataExchangeFile(source: Source, file: File): DataExchangeFile {
+  const data = openFrames(source, file, "exchange/data", "views") ?? refuse(source.path, "has no exchange/data");
   const [views, rows, columns] = data.shape;
   const white = openReference("exchange/data_white");
   const dark = openReference("exchange/data_dark");
-  const angles = readAngles(path, file, views);
+  const angles = readAngles(source, file, views);
   let closed = false;
 
   function openReference(name: string): Frames | undefined {
-    const frames = openFrames(path, file, name, "count");
+    const frames = openFrames(source, file, name, "count");
     if (frames && (frames.shape[1] !== rows || frames.shape[2] !== columns)) {
       const found = `${name} has the shape ${formatShape(frames.shape)}`;
-      refuse(path, `${found}, exchange/data has ${rows} rows and ${columns} columns`);
+      refuse(source.path, `${found}, exchange/data has ${rows} rows and ${columns} columns`);
     }
     return frames;
   }
@@ -207,17 +237,18 @@ function dataExchangeFile(path: string, file: File): DataExchangeFile {
   async function readReference(frames: Frames | undefined, range: [number, number]): Promise<HostArray | undefined> {
     if (frames === undefined) return undefined;
     const shape = [frames.shape[0], range[1] - range[0], columns];
-    return { shape, data: await readRows(path, frames, range, { frame: sizeOf(shape.slice(1)), row: columns }) };
+    return { shape, data: await readRows(source, frames, range, { frame: sizeOf(shape.slice(1)), row: columns }) };
   }
 
   async function read(options: DataExchangeOptions = {}): Promise<DataExchange> {
-    if (closed) throw new RaysumError("disposed", `${path}: read after close`);
+    if (closed) throw new RaysumError("disposed", `${source.path}: read after close`);
+    checkOptions("read", options, ["rows"]);
     const { start, stop } = options.rows ?? { start: 0, stop: rows };
     if (!Number.isSafeInteger(start) || !Number.isSafeInteger(stop) || start < 0 || start >= stop || stop > rows) {
       throw new RaysumError("argument", `rows ${start} to ${stop}: expected 0 <= start < stop <= ${rows}`);
     }
     const shape = [stop - start, views, columns];
-    const values = await readRows(path, data, [start, stop], { frame: columns, row: views * columns });
+    const values = await readRows(source, data, [start, stop], { frame: columns, row: views * columns });
     const flats = await readReference(white, [start, stop]);
     const darks = await readReference(dark, [start, stop]);
     return { projections: { shape, data: values }, flats, darks, angles };

@@ -3,7 +3,7 @@ import { open, rename, rm } from "node:fs/promises";
 import { RaysumError } from "../errors.ts";
 import { formatShape, type Shape, sizeOf } from "../shape.ts";
 import { blockBytes } from "./elements.ts";
-import { reasonOf, refuse } from "./refuse.ts";
+import { checkPath, reasonOf, refuse } from "./refuse.ts";
 
 /** A file in the making, written in slabs in C order. Disposing of it before `close` discards it. */
 export interface SlabWriter extends AsyncDisposable {
@@ -28,6 +28,7 @@ export interface SlabWriter extends AsyncDisposable {
  * @throws RaysumError `file` when the file cannot be made
  */
 export async function createSlabFile(path: string, shape: Shape, header: Uint8Array): Promise<SlabWriter> {
+  checkPath(path);
   const total = sizeOf(shape);
   const unfinished = `${path}.${randomUUID()}.part`;
   const cannot = (error: unknown): never => refuse(path, `cannot be written: ${reasonOf(error)}`, error);

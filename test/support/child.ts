@@ -53,8 +53,9 @@ const compiler = process.env["CC"] || "cc";
 export const noCompiler: string | false =
   spawnSync(compiler, ["--version"]).status === 0 ? false : `${compiler} is missing`;
 
-/** Runs the C compiler in the repository. */
+/** Runs the C compiler in the repository, with the flags of the environment variable CFLAGS too. */
 export function compile(args: readonly string[]): void {
-  const { status, stderr } = spawnSync(compiler, args, { cwd: root, encoding: "utf8" });
-  if (status !== 0) throw new Error(`${compiler} ${args.join(" ")}\n${stderr}`);
+  const flags = [...(process.env["CFLAGS"]?.split(" ") ?? []), ...args];
+  const { status, stderr } = spawnSync(compiler, flags, { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error(`${compiler} ${flags.join(" ")}\n${stderr}`);
 }

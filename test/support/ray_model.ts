@@ -22,7 +22,7 @@ export interface ModelGeometry {
   vectors: ArrayLike<number>;
   /** One a view, 0 for a flat detector. Default: all are flat. */
   curvatureRadii?: ArrayLike<number>;
-  /** d: a pixel is the mean of d * d rays. Default 1. */
+  /** d: a pixel is the mean of d * d rays, of d beside each other where all rays stay in the middle of one slice. Default 1. */
   detectorSupersampling?: number;
 }
 
@@ -68,6 +68,15 @@ export function mainAxis(g: ModelGeometry, view: number): Axis {
   return crossed(1) >= crossed(0) ? 1 : 0;
 }
 
+/** Whether the rays of all pixels run in the middle of the only slice: rays above and below would leave it. */
+export function isOneSlice(g: ModelGeometry): boolean {
+  if (g.shape[0] > 1 || g.detectorShape[0] > 1) return false;
+  return Array.from({ length: viewCount(g) }, (_, view) => viewVectors(g, view)).every(([origin, centre, v, u]) => {
+    const level = g.kind === "parallel" ? origin[0] : origin[0] - g.position[0];
+    return [level, centre[0] - g.position[0], u[0], v[1], v[2]].every((off) => Math.abs(off) < 1e-12);
+  });
+}
+
 const otherAxes: readonly (readonly [Axis, Axis])[] = [
   [1, 2],
   [0, 2],
@@ -84,6 +93,7 @@ export function visitWeights(g: ModelGeometry, visit: (pixel: number, voxel: num
   const [rows, columns] = g.detectorShape;
   const views = viewCount(g);
   const rays = g.detectorSupersampling ?? 1;
+  const rayRows = isOneSlice(g) ? 1 : rays;
 
   /** The line through `point` (world) along `direction`, of which `share` counts for `pixel`. */
   const visitRay = (pixel: number, main: Axis, point: Vector, direction: Vector, share: number) => {
@@ -112,16 +122,16 @@ export function visitWeights(g: ModelGeometry, visit: (pixel: number, voxel: num
     const [origin] = viewVectors(g, view);
     for (let j = 0; j < rows; j++) {
       for (let i = 0; i < columns; i++) {
-        for (let kv = 0; kv < rays; kv++) {
+        for (let kv = 0; kv < rayRows; kv++) {
           for (let ku = 0; ku < rays; ku++) {
-            const alongV = j + 0.5 - rows / 2 + ((kv + 0.5) / rays - 0.5);
+            const alongV = j + 0.5 - rows / 2 + ((kv + 0.5) / rayRows - 0.5);
             const alongU = i + 0.5 - columns / 2 + ((ku + 0.5) / rays - 0.5);
             const target = detectorPoint(g, view, alongV, alongU);
             const pixel = (j * views + view) * columns + i;
-            if (g.kind === "parallel") visitRay(pixel, main, target, origin, 1 / rays ** 2);
+            if (g.kind === "parallel") visitRay(pixel, main, target, origin, 1 / (rayRows * rays));
             else {
               const direction: Vector = [target[0] - origin[0], target[1] - origin[1], target[2] - origin[2]];
-              visitRay(pixel, main, origin, direction, 1 / rays ** 2);
+              visitRay(pixel, main, origin, direction, 1 / (rayRows * rays));
             }
           }
         }

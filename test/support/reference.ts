@@ -2,7 +2,6 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Beam } from "../../lib/geometry/beam.ts";
 import type { AstraGeometry } from "../../lib/geometry/index.ts";
 import {
   type Device,
@@ -79,13 +78,11 @@ function operatorOf(entry: Case, law: Law, device: Device): Operator {
   const { volume, beam } = fromAstra(rounded(entry));
   const { DetectorSuperSampling: detectorSupersampling = 1, VoxelSuperSampling: voxelSupersampling = 1 } =
     entry.options;
-  if (law !== "exact") return operator(volume, beam, { law, device, detectorSupersampling, voxelSupersampling });
-  // A thin row instead of one as high as the slice: ASTRA's 2D projectors divide columns only.
-  const views = beam.views.map((view) => ({ ...view, v: [1e-6, 0, 0] as const }));
-  const thin = entry.kind.endsWith("2d") && detectorSupersampling > 1;
-  return operator(volume, thin ? new Beam(beam.kind, beam.detectorShape, views) : beam, {
+  return operator(volume, beam, {
+    law,
     device,
     detectorSupersampling,
+    voxelSupersampling: law === "exact" ? 1 : voxelSupersampling,
   });
 }
 

@@ -1,0 +1,4 @@
+import process from "node:process";
+
+/** How many times as long as usual things may take: RAYSUM_PATIENCE, for builds with sanitizers. */
+export const patience: number = Number(process.env["RAYSUM_PATIENCE"] ?? 1);
