@@ -47,14 +47,14 @@ function bounced(apply: (x: DeviceArray) => DeviceArray, on: DeviceArray["device
 
 function pingpong(A: Operator, y: DeviceArray, iterations: number): DeviceArray {
   const [forward, back] = [bounced(A, A.device), bounced(A.T, A.device)];
-  using ones = DeviceArray.ones(A.domainShape, y);
+  using ones = DeviceArray.ones(A.domainShape, { device: y.device });
   using rows = forward(ones);
-  using other = DeviceArray.ones(A.rangeShape, y);
+  using other = DeviceArray.ones(A.rangeShape, { device: y.device });
   using columns = back(other);
   const unseen = A.law === "exact" ? {} : { absolute: 1e-6, relative: 0 };
   using R = reciprocal(rows, unseen);
   using C = reciprocal(columns, unseen);
-  const x = DeviceArray.zeros(A.domainShape, y);
+  const x = DeviceArray.zeros(A.domainShape, { device: y.device });
   for (let i = 0; i < iterations; i++) {
     using seen = forward(x);
     using r = scope(() => R.mul(y.sub(seen)));
@@ -69,7 +69,7 @@ function oneLine(A: Operator, y: DeviceArray, iterations: number): DeviceArray {
   const unseen = A.law === "exact" ? {} : { absolute: 1e-6, relative: 0 };
   using R = scope(() => reciprocal(A.rowSums(), unseen));
   using C = scope(() => reciprocal(A.columnSums(), unseen));
-  const x = DeviceArray.zeros(A.domainShape, A);
+  const x = DeviceArray.zeros(A.domainShape, { device: A.device });
   let before = A.device.record();
   for (let i = 0; i < iterations; i++) {
     scope(() => x.addAssign(C.mul(A.T(R.mul(y.sub(A(x)))))));

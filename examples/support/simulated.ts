@@ -38,7 +38,7 @@ async function oneLine(A: Operator, y: DeviceArray, options: SimulatedOptions): 
   const unseen = A.law === "exact" ? {} : { absolute: 1e-6, relative: 0 };
   using R = scope(() => reciprocal(A.rowSums(), unseen));
   using C = scope(() => reciprocal(A.columnSums(), unseen).mulAssign(relaxation));
-  const x = DeviceArray.zeros(A.domainShape, A);
+  const x = DeviceArray.zeros(A.domainShape, { device: A.device });
   await A.device.finished();
   const start = performance.now();
   let before = A.device.record();
