@@ -34,8 +34,11 @@ interface Slab {
 function checkFloats(what: string, values: Float32Array): void {
   if (!(values instanceof Float32Array))
     throw new RaysumError("argument", `${what} is ${describe(values)}: expected a Float32Array`);
-  if ((values.buffer as { detached?: boolean }).detached)
+  try {
+    new Uint8Array(values.buffer); // ArrayBuffer.prototype.detached came with Node 21
+  } catch {
     throw new RaysumError("argument", `${what} is a Float32Array whose buffer was transferred away`);
+  }
 }
 
 /** Throws RaysumError "argument" for anything but an array on a device. */
