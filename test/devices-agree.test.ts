@@ -55,7 +55,7 @@ function everything(A: Operator): DeviceArray[] {
 
 const names = ["forward", "forward added", "back", "back added", "residual", "update", "norm of the residual"];
 
-describe("GPUs and the CPU", { skip }, () => {
+describe("a CUDA device and the CPU", { skip }, () => {
   for (const law of laws)
     for (const kind of geometryKinds)
       it(`agree in law ${law}: ${kind}`, () => {
