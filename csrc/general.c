@@ -22,6 +22,7 @@
 #define TILE 64               // pixels side by side in a task of forward
 #define GROUP 32              // most detector rows in it
 #define LEAST_BAND 32         // cells; narrower bands cut too many rays
+#define APART 8               // rays between neighbours in back
 
 // All views with the same main axis.
 typedef struct {
@@ -52,8 +53,10 @@ static int accepts(const rs_geometry *geometry) {
   return 1;
 }
 
-// A block of planes with one band of `cells` cells a band. Returns the band's place in the workspace.
-static int64_t make_box(const general_phase *phase, int32_t cells, int64_t bands, int64_t block, int64_t band, general_box *box) {
+// A block of planes with one band of `cells` cells a band, of `rows` rows of entries in the workspace. Returns the band's place there,
+// in entries.
+static int64_t make_box(const general_phase *phase, int32_t cells, int64_t rows, int64_t bands, int64_t block, int64_t band,
+                        general_box *box) {
   box->plane = (int32_t)(block * phase->run);
   box->planes = (int32_t)smaller(phase->run, phase->planes - box->plane);
   box->columns = phase->columns + 1;
@@ -61,7 +64,6 @@ static int64_t make_box(const general_phase *phase, int32_t cells, int64_t bands
   box->rows = (int32_t)smaller(cells, phase->rows - box->row);
   box->pitch = phase->pitch;
   box->stride = box->planes * phase->pitch;
-  int64_t rows = cells + 1;
   return block * phase->run * bands * rows * phase->pitch + band * rows * box->stride;
 }
 
@@ -121,7 +123,7 @@ static int32_t prepare(rs_plan *plan) {
       return RS_EARGUMENT;
     }
     int64_t forward = phase->blocks * phase->run * (phase->rows + 2) * phase->pitch;
-    int64_t back = phase->blocks * phase->run * phase->bands * (phase->band + 1) * phase->pitch;
+    int64_t back = 2 * phase->blocks * phase->run * phase->bands * phase->band * phase->pitch;
     int64_t floats = forward > back ? forward : back;
     if (tables->volume_floats < floats) tables->volume_floats = parts(floats, 16) * 16;
     if (most_planes < phase->planes) most_planes = phase->planes;
@@ -160,7 +162,7 @@ static void pack_row(void *context, int64_t task, int worker) {
   const rs_geometry *geometry = &work->plan->geometry;
   int64_t rows = phase->rows + 2, block = task / rows, row = task % rows;
   general_box box;
-  float *base = work->packed + make_box(phase, phase->rows + 1, 1, block, 0, &box) + row * box.stride;
+  float *base = work->packed + make_box(phase, phase->rows + 1, rows, 1, block, 0, &box) + row * box.stride;
   if (row == 0 || row == rows - 1) {
     memset(base, 0, (size_t)box.stride * sizeof *base);
     return;
@@ -179,6 +181,9 @@ static void pack_row(void *context, int64_t task, int worker) {
       for (int32_t k = 0; k < planes; k++) base[(int64_t)k * pitch + 1 + a] = source[a * column_stride + k];
 }
 
+// A division takes as long as a third of a ray.
+static int32_t pixel_of(int32_t fine, int supersampling) { return supersampling == 1 ? fine : fine / supersampling; }
+
 // sum[pixel] += what the rays of one detector row find in a box.
 static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_window *window,
                        const float *base, int32_t row, int32_t pixel, int pixels, float *sum) {
@@ -196,7 +201,7 @@ static void gather_row(const rs_geometry *geometry, const rs_view *view, const g
       int count = (int)smaller(end - first, GENERAL_RAYS);
       general_aim(geometry, view, box, fine, first, count, &rays);
       for (int i = 0; i < count; i++) {
-        rs_vf *at = &found[(first + i) / supersampling - pixel];
+        rs_vf *at = &found[pixel_of(first + i, supersampling) - pixel];
         if (rays.kind[i] == GENERAL_INSIDE)
           general_gather_ray(box, &rays, i, 0, base, at);
         else if (rays.kind[i] == GENERAL_CUTS)
@@ -222,7 +227,7 @@ static void forward_task(void *context, int64_t task, int worker) {
   for (int64_t block = 0; block < phase->blocks; block++) {
     general_box box;
     general_window window;
-    const float *base = work->packed + make_box(phase, phase->rows + 1, 1, block, 0, &box);
+    const float *base = work->packed + make_box(phase, phase->rows + 1, phase->rows + 2, 1, block, 0, &box);
     general_frame(geometry, &geometry->view[view], &box, &window);
     for (int r = 0; r < rows; r++) gather_row(geometry, &geometry->view[view], &box, &window, base, row + r, pixel, pixels, sum[r]);
   }
@@ -261,13 +266,20 @@ static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_ou
 
 // ---- back
 
+// An entry is two numbers: what a voxel gets from the cells of its row, and what the one behind it in the next row gets from them. So
+// a sample is added to four numbers side by side.
+static float *make_band(const general_work *work, int64_t block, int64_t band, general_box *box) {
+  const general_phase *phase = work->phase;
+  return work->packed + 2 * make_box(phase, phase->band, phase->band, phase->bands, block, band, box);
+}
+
 static void clear_band(void *context, int64_t task, int worker) {
   (void)worker;
   const general_work *work = context;
   const general_phase *phase = work->phase;
   general_box box;
-  float *base = work->packed + make_box(phase, phase->band, phase->bands, task / phase->bands, task % phase->bands, &box);
-  memset(base, 0, (size_t)(box.rows + 1) * (size_t)box.stride * sizeof *base);
+  float *base = make_band(work, task / phase->bands, task % phase->bands, &box);
+  memset(base, 0, 2 * (size_t)box.rows * (size_t)box.stride * sizeof *base);
 }
 
 static void scatter_task(void *context, int64_t task, int worker) {
@@ -280,7 +292,7 @@ static void scatter_task(void *context, int64_t task, int worker) {
   general_rays rays;
   general_samples samples;
   samples.count = 0;
-  float *base = work->packed + make_box(phase, phase->band, phase->bands, task / phase->bands, task % phase->bands, &box);
+  float *base = make_band(work, task / phase->bands, task % phase->bands, &box);
   for (int64_t line = work->first, next; line < work->end; line = next) {
     int32_t view = phase->view[line / geometry->fine_rows], row = (int32_t)(line % geometry->fine_rows);
     next = smaller(line + geometry->fine_rows - row, work->end);
@@ -294,14 +306,15 @@ static void scatter_task(void *context, int64_t task, int worker) {
         if (column >= end) continue;
         const float *values = work->input + ((int64_t)(r / geometry->sub_rows) * geometry->views + view) * geometry->columns;
         general_aim(geometry, &geometry->view[view], &box, r, column, end - column, &rays);
-        for (int i = 0; i < end - column; i++) {
-          float value = values[(column + i) / supersampling] * rays.scale[i];
+        // Neighbouring rays share voxels: with others between them a voxel was stored before it is loaded again.
+        for (int n = 0, i = 0; n < end - column; n++, i = i + APART < end - column ? i + APART : i % APART + 1) {
+          float value = values[pixel_of(column + i, supersampling)] * rays.scale[i];
           if (rays.kind[i] == GENERAL_INSIDE)
             general_list_ray(&box, &rays, i, 0, value, &samples);
           else if (rays.kind[i] == GENERAL_CUTS)
             general_list_ray(&box, &rays, i, 1, value, &samples);
-          if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || i == end - column - 1) {
-            general_add(&samples, base, base + box.stride);
+          if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || n == end - column - 1) {
+            general_add(&samples, base);
             samples.count = 0;
           }
         }
@@ -309,20 +322,22 @@ static void scatter_task(void *context, int64_t task, int worker) {
   }
 }
 
-// Where a row of voxels along the cross axis lies, and its second part in the band before, or NULL.
-static const float *find_row(const general_work *work, int32_t plane, int32_t row, const float **second) {
+// The entries of a row of cells on a plane, from that of the first voxel on.
+static const float *find_row(const general_work *work, int32_t plane, int32_t row) {
   const general_phase *phase = work->phase;
   general_box box;
   int64_t block = plane / phase->run, band = (row + 1) / phase->band;
-  const float *base = work->packed + make_box(phase, phase->band, phase->bands, block, band, &box);
-  int64_t place = (int64_t)(plane - box.plane) * box.pitch + 1;
-  *second = NULL;
-  if (row == box.row && band > 0)
-    *second = work->packed + make_box(phase, phase->band, phase->bands, block, band - 1, &box) + (int64_t)phase->band * box.stride + place;
-  return base + (int64_t)(row - (band * phase->band - 1)) * box.stride + place;
+  const float *base = make_band(work, block, band, &box);
+  return base + 2 * ((int64_t)(row - box.row) * box.stride + (int64_t)(plane - box.plane) * box.pitch + 1);
 }
 
 #define PIECE 256 // voxels in a row that are finished at once
+
+// The voxels first ... first + count - 1 of a row along the cross axis.
+static void sum_row(const general_work *work, int32_t plane, int32_t row, int32_t first, int count, float *sum) {
+  const float *own = find_row(work, plane, row) + 2 * first, *before = find_row(work, plane, row - 1) + 2 * first;
+  for (int i = 0; i < count; i++) sum[i] = own[2 * i] + before[2 * i + 1];
+}
 
 // A row along x, for main axes z and y.
 static void unpack_row(void *context, int64_t task, int worker) {
@@ -331,13 +346,12 @@ static void unpack_row(void *context, int64_t task, int worker) {
   const general_phase *phase = work->phase;
   const rs_geometry *geometry = &work->plan->geometry;
   int32_t plane = (int32_t)(task / phase->rows), row = (int32_t)(task % phase->rows);
-  const float *second, *values = find_row(work, plane, row, &second);
   size_t index = (size_t)(plane * voxel_stride(geometry, phase->main) + row * voxel_stride(geometry, phase->third));
   float sum[PIECE];
   for (int32_t x = 0; x < phase->columns; x += PIECE) {
     int count = (int)smaller(phase->columns - x, PIECE);
-    for (int i = 0; second && i < count; i++) sum[i] = values[x + i] + second[x + i];
-    rs_output_row(&work->output, index + (size_t)x, second ? sum : values + x, count);
+    sum_row(work, plane, row, x, count, sum);
+    rs_output_row(&work->output, index + (size_t)x, sum, count);
   }
 }
 
@@ -352,12 +366,12 @@ static void unpack_square(void *context, int64_t task, int worker) {
   int64_t squares = parts(phase->columns, SIDE);
   int32_t z = (int32_t)(task / squares), y = (int32_t)(task % squares) * SIDE;
   int rows = (int)smaller(phase->columns - y, SIDE);
-  float value[SIDE][PIECE];
+  float value[SIDE][PIECE], sum[SIDE];
   for (int32_t x = 0; x < phase->planes; x += PIECE) {
     int count = (int)smaller(phase->planes - x, PIECE);
     for (int i = 0; i < count; i++) {
-      const float *second, *values = find_row(work, x + i, z, &second);
-      for (int j = 0; j < rows; j++) value[j][i] = values[y + j] + (second ? second[y + j] : 0);
+      sum_row(work, x + i, z, y, rows, sum);
+      for (int j = 0; j < rows; j++) value[j][i] = sum[j];
     }
     for (int j = 0; j < rows; j++)
       rs_output_row(&work->output, (size_t)(z * voxel_stride(geometry, RS_Z) + (y + j) * voxel_stride(geometry, RS_Y) + x), value[j],

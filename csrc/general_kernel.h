@@ -121,13 +121,13 @@ GENERAL_INLINE void general_fold(rs_vf *v, float *sum) {
   rs_store(sum, rs_load(sum) + v[0]);
 }
 
-// Samples on their way to the volume: where the nearest neighbour lies, and what is added to it and the one behind it, then to the
-// two in the next row.
-#define GENERAL_SAMPLES (8 * GENERAL_PLANES)
+// Samples on their way to the volume: where the nearest neighbour's entry lies, and what is added to it, to the voxel in the next row,
+// and to the two behind these.
+#define GENERAL_SAMPLES (32 * GENERAL_PLANES)
 typedef struct {
-  int count;
+  float value[4 * GENERAL_SAMPLES] __attribute__((aligned(64)));
   uint32_t index[GENERAL_SAMPLES];
-  float value[4 * GENERAL_SAMPLES];
+  int count;
 } general_samples;
 
 // Lists value times the weights of ray i.
@@ -142,37 +142,32 @@ GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays 
     general_indexes index = general_sample(box, rays, i, first, cuts, &w);
     rs_vf row = value * w.near_b, next = value * w.far_b;
     rs_vf row_near = row * w.near_a, row_far = row * w.far_a, next_near = next * w.near_a, next_far = next * w.far_a;
-    rs_vf row_low = rs_pick(row_near, row_far, low1), row_high = rs_pick(row_near, row_far, high1);
-    rs_vf next_low = rs_pick(next_near, next_far, low1), next_high = rs_pick(next_near, next_far, high1);
+    rs_vf near_low = rs_pick(row_near, next_near, low1), near_high = rs_pick(row_near, next_near, high1);
+    rs_vf far_low = rs_pick(row_far, next_far, low1), far_high = rs_pick(row_far, next_far, high1);
     memcpy(samples->index + samples->count, &index, sizeof index);
     float *to = samples->value + 4 * samples->count;
-    rs_store(to, rs_pick(row_low, next_low, low2));
-    rs_store(to + RS_LANES, rs_pick(row_low, next_low, high2));
-    rs_store(to + 2 * RS_LANES, rs_pick(row_high, next_high, low2));
-    rs_store(to + 3 * RS_LANES, rs_pick(row_high, next_high, high2));
+    rs_store(to, rs_pick(near_low, far_low, low2));
+    rs_store(to + RS_LANES, rs_pick(near_low, far_low, high2));
+    rs_store(to + 2 * RS_LANES, rs_pick(near_high, far_high, low2));
+    rs_store(to + 3 * RS_LANES, rs_pick(near_high, far_high, high2));
     samples->count += RS_LANES;
   }
 }
 
-// Adds the samples to a row and the next one. Not inlined: compilers then keep to one index for both rows and do not pick vectors
-// to pieces that are better loaded. Doubles are pairs of neighbours here: two loads, one sum and two stores a sample.
-static __attribute__((noinline)) void general_add(const general_samples *samples, float *row, float *next) {
-  typedef double two __attribute__((vector_size(16)));
+// Adds the samples to their entries.
+static __attribute__((noinline)) void general_add(const general_samples *samples, float *entries) {
   typedef float four __attribute__((vector_size(16)));
   const int count = samples->count;
-  for (int n = 0; n < count; n++) {
-    size_t i = samples->index[n];
-    double pair[2];
-    memcpy(pair, row + i, 8);
-    memcpy(pair + 1, next + i, 8);
-    four value;
-    memcpy(&value, samples->value + 4 * n, sizeof value);
-    two sum = (two)((four)(two){pair[0], pair[1]} + value);
-    pair[0] = sum[0], pair[1] = sum[1];
-    memcpy(row + i, pair, 8);
-    memcpy(next + i, pair + 1, 8);
-  }
-  // gcc 12 takes one of the addresses above for NULL (pass local-pure-const), hence the function for one without effects, and drops
-  // its calls.
+  for (int first = 0; first < count; first += RS_LANES)
+#pragma GCC unroll 16
+    for (int n = first; n < first + RS_LANES; n++) {
+      float *entry = entries + 2 * (size_t)samples->index[n];
+      four sum, value;
+      memcpy(&sum, entry, sizeof sum);
+      memcpy(&value, samples->value + 4 * n, sizeof value);
+      sum += value;
+      memcpy(entry, &sum, sizeof sum);
+    }
+  // gcc 12 takes such functions for ones without effects (pass local-pure-const) and drops their calls.
   __asm__ volatile("" ::: "memory");
 }

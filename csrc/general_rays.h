@@ -33,11 +33,11 @@ typedef struct {
 enum { GENERAL_MISSES = -2, GENERAL_CUTS = -1, GENERAL_INSIDE = 0 }; // no sample in the box, perhaps some, all
 
 typedef struct {
-  int32_t kind[GENERAL_RAYS];
-  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];    // of the cell on the middle plane, see GENERAL_BITS; from plane to plane
-  float a[GENERAL_RAYS], b[GENERAL_RAYS];              // offsets from the cell's middle there (a: cross axis, b: third axis)
-  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];  // the rest of the steps, -1/2 ... 1/2
-  double exact_a[GENERAL_RAYS], exact_b[GENERAL_RAYS]; // positions on the middle plane, less 1/2
+  int32_t kind[GENERAL_RAYS] __attribute__((aligned(64))); // and so all the others
+  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];        // of the cell on the middle plane, see GENERAL_BITS; from plane to plane
+  float a[GENERAL_RAYS], b[GENERAL_RAYS];                  // offsets from the cell's middle there (a: cross axis, b: third axis)
+  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];      // the rest of the steps, -1/2 ... 1/2
+  double exact_a[GENERAL_RAYS], exact_b[GENERAL_RAYS];     // positions on the middle plane, less 1/2
   double exact_slope_a[GENERAL_RAYS], exact_slope_b[GENERAL_RAYS];
   float scale[GENERAL_RAYS]; // length between two planes, divided by the rays of a pixel
 } general_rays;
