@@ -18,7 +18,8 @@
 
 #define SAMPLES 2097152       // per task, roughly: some milliseconds
 #define MOST_FLOATS INT32_MAX // in a block: indexes in it are int32_t
-#define BAND_FLOATS 131072    // of back in a block and band: stays in the second-level cache
+#define BAND_ENTRIES 196608   // of back in a block and band: stay in the second-level cache
+#define STRIP 64              // columns of back that are worked off row by row: their voxels stay in the first-level cache
 #define TILE 64               // pixels side by side in a task of forward
 #define GROUP 32              // most detector rows in it
 #define LEAST_BAND 32         // cells; narrower bands cut too many rays
@@ -85,7 +86,7 @@ static int32_t make_phase(general_phase *phase, const rs_geometry *geometry, int
                    phase->columns);
   phase->run = (int32_t)smaller(smaller(most, GENERAL_PLANES), phase->planes);
   phase->blocks = parts(phase->planes, phase->run);
-  int64_t band = BAND_FLOATS / (phase->run * pitch), cells = (int64_t)phase->rows + 1;
+  int64_t band = BAND_ENTRIES / (phase->run * pitch), cells = (int64_t)phase->rows + 1;
   phase->bands = parts(cells, band < LEAST_BAND ? LEAST_BAND : band);
   phase->band = (int32_t)parts(cells, phase->bands);
   return RS_OK;
@@ -203,9 +204,11 @@ static void gather_row(const rs_geometry *geometry, const rs_view *view, const g
       for (int i = 0; i < count; i++) {
         rs_vf *at = &found[pixel_of(first + i, supersampling) - pixel];
         if (rays.kind[i] == GENERAL_INSIDE)
-          general_gather_ray(box, &rays, i, 0, base, at);
+          general_gather_ray(box, &rays, i, GENERAL_INSIDE, base, at);
         else if (rays.kind[i] == GENERAL_CUTS)
-          general_gather_ray(box, &rays, i, 1, base, at);
+          general_gather_ray(box, &rays, i, GENERAL_CUTS, base, at);
+        else if (rays.kind[i] == GENERAL_GRAZES)
+          general_gather_ray(box, &rays, i, GENERAL_GRAZES, base, at);
       }
     }
   }
@@ -299,9 +302,9 @@ static void scatter_task(void *context, int64_t task, int worker) {
     general_window window;
     general_frame(geometry, &geometry->view[view], &box, &window);
     // Narrow strips: neighbouring rows find their voxels in the first-level cache.
-    for (int32_t strip = 0; strip < geometry->fine_columns; strip += GENERAL_RAYS)
+    for (int32_t strip = 0; strip < geometry->fine_columns; strip += STRIP)
       for (int32_t r = row; r < row + (next - line); r++) {
-        int32_t column = strip, end = (int32_t)smaller((int64_t)strip + GENERAL_RAYS, geometry->fine_columns);
+        int32_t column = strip, end = (int32_t)smaller((int64_t)strip + STRIP, geometry->fine_columns);
         general_clip(&window, r, &column, &end);
         if (column >= end) continue;
         const float *values = work->input + ((int64_t)(r / geometry->sub_rows) * geometry->views + view) * geometry->columns;
@@ -310,9 +313,11 @@ static void scatter_task(void *context, int64_t task, int worker) {
         for (int n = 0, i = 0; n < end - column; n++, i = i + APART < end - column ? i + APART : i % APART + 1) {
           float value = values[pixel_of(column + i, supersampling)] * rays.scale[i];
           if (rays.kind[i] == GENERAL_INSIDE)
-            general_list_ray(&box, &rays, i, 0, value, &samples);
+            general_list_ray(&box, &rays, i, GENERAL_INSIDE, value, &samples);
           else if (rays.kind[i] == GENERAL_CUTS)
-            general_list_ray(&box, &rays, i, 1, value, &samples);
+            general_list_ray(&box, &rays, i, GENERAL_CUTS, value, &samples);
+          else if (rays.kind[i] == GENERAL_GRAZES)
+            general_list_ray(&box, &rays, i, GENERAL_GRAZES, value, &samples);
           if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || n == end - column - 1) {
             general_add(&samples, base);
             samples.count = 0;

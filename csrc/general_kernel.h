@@ -64,41 +64,45 @@ GENERAL_INLINE general_indexes general_exact(double position, double slope, int 
   return (general_indexes)__builtin_shufflevector(cells[0], cells[1], GENERAL_LANES);
 }
 
-// Index of the nearest neighbour, for the planes first ... first + RS_LANES - 1 of ray i. With `cuts` the lanes outside the box get a
-// place that belongs to no voxel, and positions are float64: a ray that only grazes the volume has nothing but small weights.
-GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int cuts,
+// Index of the nearest neighbour, for the planes first ... first + RS_LANES - 1 of ray i. Lanes outside the box, in rays that are not
+// inside, get a place that belongs to no voxel.
+GENERAL_INLINE general_indexes general_sample(const general_box *box, const general_rays *rays, int i, int first, const int kind,
                                               general_weights *weights) {
   const rs_vi plane = (rs_vi){GENERAL_LANES} + first, way = plane - GENERAL_MIDDLE;
+  const general_indexes ahead = (general_indexes)way;
   general_indexes column, row;
-  if (cuts) {
+  if (kind == GENERAL_GRAZES) {
     column = general_exact(rays->exact_a[i], rays->exact_slope_a[i], first, &weights->near_a, &weights->far_a) + 1;
     row = general_exact(rays->exact_b[i], rays->exact_slope_b[i], first, &weights->near_b, &weights->far_b) - (uint32_t)box->row;
-    general_indexes in = (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) &
-                                           ((general_indexes)plane < (uint32_t)box->planes));
-    general_indexes index = row * (uint32_t)box->stride + (general_indexes)plane * (uint32_t)box->pitch + column;
-    return (index & in) | (~in & (uint32_t)box->columns);
+  } else {
+    const float room = 12582912.0f;
+    const rs_vf planes = __builtin_convertvector(way, rs_vf);
+    rs_vf at_a = rs_splat(rays->a[i]) + planes * rays->slope_a[i], at_b = rs_splat(rays->b[i]) + planes * rays->slope_b[i];
+    rs_vf cell_a = at_a + room, cell_b = at_b + room;
+    at_a -= cell_a - room;
+    at_b -= cell_b - room;
+    *weights = (general_weights){0.5f - at_a, 0.5f + at_a, 0.5f - at_b, 0.5f + at_b};
+    column = (general_indexes)cell_a, row = (general_indexes)cell_b;
+    if (kind == GENERAL_INSIDE) return ahead * rays->step[i] + row * (uint32_t)box->stride + column + rays->index[i];
+    column += ahead * rays->column_step[i] + rays->column[i];
+    row += ahead * rays->row_step[i] + rays->row[i];
   }
-  const float room = 12582912.0f;
-  const rs_vf planes = __builtin_convertvector(way, rs_vf);
-  rs_vf at_a = rs_splat(rays->a[i]) + planes * rays->slope_a[i], at_b = rs_splat(rays->b[i]) + planes * rays->slope_b[i];
-  rs_vf cell_a = at_a + room, cell_b = at_b + room;
-  at_a -= cell_a - room;
-  at_b -= cell_b - room;
-  *weights = (general_weights){0.5f - at_a, 0.5f + at_a, 0.5f - at_b, 0.5f + at_b};
-  column = (general_indexes)cell_a, row = (general_indexes)cell_b;
-  return (general_indexes)way * rays->step[i] + row * (uint32_t)box->stride + column + rays->index[i];
+  general_indexes in =
+      (general_indexes)((column < (uint32_t)box->columns) & (row < (uint32_t)box->rows) & ((general_indexes)plane < (uint32_t)box->planes));
+  general_indexes index = row * (uint32_t)box->stride + (general_indexes)plane * (uint32_t)box->pitch + column;
+  return (index & in) | (~in & (uint32_t)box->columns);
 }
 
 // *sum += the samples of ray i times its length.
-GENERAL_INLINE void general_gather_ray(const general_box *box, const general_rays *rays, int i, const int cuts, const float *base,
+GENERAL_INLINE void general_gather_ray(const general_box *box, const general_rays *rays, int i, const int kind, const float *base,
                                        rs_vf *sum) {
   const float *next = base + box->stride;
   rs_vf total = {0};
   for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
-    if (cuts && first >= box->planes) break;
+    if (kind != GENERAL_INSIDE && first >= box->planes) break;
     rs_vf near, far, next_near, next_far;
     general_weights w;
-    general_indexes index = general_sample(box, rays, i, first, cuts, &w);
+    general_indexes index = general_sample(box, rays, i, first, kind, &w);
     general_load_pairs(base, index, &near, &far);
     general_load_pairs(next, index, &next_near, &next_far);
     total += w.near_b * (w.near_a * near + w.far_a * far) + w.far_b * (w.near_a * next_near + w.far_a * next_far);
@@ -131,15 +135,15 @@ typedef struct {
 } general_samples;
 
 // Lists value times the weights of ray i.
-GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int cuts, float value,
+GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int kind, float value,
                                      general_samples *samples) {
   const rs_vi lane = {GENERAL_LANES};
   const rs_vi low1 = (lane >> 1) + (lane & 1) * RS_LANES, high1 = low1 + RS_LANES / 2;                       // a0 b0 a1 b1 ...
   const rs_vi low2 = (lane >> 2) * 2 + (lane & 1) + (lane >> 1 & 1) * RS_LANES, high2 = low2 + RS_LANES / 2; // the same by pairs
   for (int first = 0; first < GENERAL_PLANES; first += RS_LANES) {
-    if (cuts && first >= box->planes) break;
+    if (kind != GENERAL_INSIDE && first >= box->planes) break;
     general_weights w;
-    general_indexes index = general_sample(box, rays, i, first, cuts, &w);
+    general_indexes index = general_sample(box, rays, i, first, kind, &w);
     rs_vf row = value * w.near_b, next = value * w.far_b;
     rs_vf row_near = row * w.near_a, row_far = row * w.far_a, next_near = next * w.near_a, next_far = next * w.far_a;
     rs_vf near_low = rs_pick(row_near, next_near, low1), near_high = rs_pick(row_near, next_near, high1);

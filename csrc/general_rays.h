@@ -30,14 +30,19 @@ typedef struct {
 // That is how samples get their cells, so a ray's cells are kept less these bits, in arithmetic modulo 2^32.
 #define GENERAL_BITS 0x4B400000u
 
-enum { GENERAL_MISSES = -2, GENERAL_CUTS = -1, GENERAL_INSIDE = 0 }; // no sample in the box, perhaps some, all
+// What a ray has in a box: no sample; perhaps some, and it may only graze the volume, with nothing but small weights, which are computed
+// in float64; all samples; perhaps some, but it does not graze. Whether a ray grazes does not depend on the band, so that bands agree on
+// where its samples are.
+enum { GENERAL_MISSES = -2, GENERAL_GRAZES = -1, GENERAL_INSIDE = 0, GENERAL_CUTS = 1 };
 
 typedef struct {
-  int32_t kind[GENERAL_RAYS] __attribute__((aligned(64))); // and so all the others
-  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];        // of the cell on the middle plane, see GENERAL_BITS; from plane to plane
-  float a[GENERAL_RAYS], b[GENERAL_RAYS];                  // offsets from the cell's middle there (a: cross axis, b: third axis)
-  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];      // the rest of the steps, -1/2 ... 1/2
-  double exact_a[GENERAL_RAYS], exact_b[GENERAL_RAYS];     // positions on the middle plane, less 1/2
+  int32_t kind[GENERAL_RAYS] __attribute__((aligned(64)));  // and so all the others
+  uint32_t index[GENERAL_RAYS], step[GENERAL_RAYS];         // of the cell on the middle plane, see GENERAL_BITS; from plane to plane
+  uint32_t column[GENERAL_RAYS], column_step[GENERAL_RAYS]; // the same for the column in the box
+  uint32_t row[GENERAL_RAYS], row_step[GENERAL_RAYS];       // and the row
+  float a[GENERAL_RAYS], b[GENERAL_RAYS];                   // offsets from the cell's middle there (a: cross axis, b: third axis)
+  float slope_a[GENERAL_RAYS], slope_b[GENERAL_RAYS];       // the rest of the steps, -1/2 ... 1/2
+  double exact_a[GENERAL_RAYS], exact_b[GENERAL_RAYS];      // positions on the middle plane, less 1/2
   double exact_slope_a[GENERAL_RAYS], exact_slope_b[GENERAL_RAYS];
   float scale[GENERAL_RAYS]; // length between two planes, divided by the rays of a pixel
 } general_rays;
@@ -79,10 +84,11 @@ typedef struct {
   general_hi cell, step;    // on the middle plane, from plane to plane
   general_hf offset, slope; // the fractions
   general_hi misses, cuts;  // below 0: no sample in the box, some outside
+  general_hi first, last;   // below 0: the first, the last sample is at the volume's edge or outside
 } general_track;
 
-// low ... high: the cells of the box. The middle of cell j is at j + 1/2.
-static inline general_track general_follow(general_vd middle, general_vd slope, int32_t planes, int32_t low, int32_t high) {
+// low ... high: the cells of the box; -1 ... most: those of the volume. The middle of cell j is at j + 1/2.
+static inline general_track general_follow(general_vd middle, general_vd slope, int32_t planes, int32_t low, int32_t high, int32_t most) {
   general_track track;
   general_hi first, last;
   middle -= 0.5;
@@ -94,6 +100,8 @@ static inline general_track general_follow(general_vd middle, general_vd slope, 
   general_hi first_low = first - low, last_low = last - low, first_high = high - first, last_high = high - last;
   track.misses = ((first_low + 1) & (last_low + 1)) | ((first_high + 1) & (last_high + 1));
   track.cuts = (first_low - 1) | (last_low - 1) | (first_high - 1) | (last_high - 1);
+  track.first = first | (most - 1 - first);
+  track.last = last | (most - 1 - last);
   return track;
 }
 
@@ -131,17 +139,23 @@ static inline void general_aim(const rs_geometry *geometry, const rs_view *view,
       p_a = start_a + c * pitch_a;
       p_b = start_b + c * pitch_b;
     }
-    general_track on_a = general_follow(p_a, slope_a, box->planes, -1, box->columns - 2);
-    general_track on_b = general_follow(p_b, slope_b, box->planes, box->row, box->row + box->rows - 1);
+    general_track on_a = general_follow(p_a, slope_a, box->planes, -1, box->columns - 2, box->columns - 2);
+    general_track on_b = general_follow(p_b, slope_b, box->planes, box->row, box->row + box->rows - 1, geometry->shape[b] - 1);
     general_vl seen = p_a * p_a + p_b * p_b + slope_a * slope_a + slope_b * slope_b < GENERAL_FAR * GENERAL_FAR;
     general_hi misses = on_a.misses | on_b.misses | ~__builtin_convertvector(seen, general_hi);
-    general_hi kind = (misses >> 31) + ((misses | on_a.cuts | on_b.cuts | whole) >> 31);
+    general_hi missed = misses >> 31, cut = (misses | on_a.cuts | on_b.cuts | whole) >> 31;
+    general_hi grazes = ((on_a.first | on_b.first) & (on_a.last | on_b.last)) >> 31;
+    general_hi kind = missed + cut - 2 * (cut & ~grazes & ~missed);
     general_hu step = (general_hu)on_b.step * stride + (general_hu)on_a.step + pitch;
-    general_hu index = (general_hu)(on_b.cell - box->row) * stride + (general_hu)(on_a.cell + 1) + GENERAL_MIDDLE * pitch;
-    index -= GENERAL_BITS * (stride + 1);
+    general_hu row_in = (general_hu)(on_b.cell - box->row) - GENERAL_BITS, column_in = (general_hu)(on_a.cell + 1) - GENERAL_BITS;
+    general_hu index = row_in * stride + column_in + GENERAL_MIDDLE * pitch;
     memcpy(rays->kind + i, &kind, sizeof kind);
     memcpy(rays->index + i, &index, sizeof index);
     memcpy(rays->step + i, &step, sizeof step);
+    memcpy(rays->column + i, &column_in, sizeof column_in);
+    memcpy(rays->column_step + i, &on_a.step, sizeof on_a.step);
+    memcpy(rays->row + i, &row_in, sizeof row_in);
+    memcpy(rays->row_step + i, &on_b.step, sizeof on_b.step);
     memcpy(rays->a + i, &on_a.offset, sizeof on_a.offset);
     memcpy(rays->b + i, &on_b.offset, sizeof on_b.offset);
     memcpy(rays->slope_a + i, &on_a.slope, sizeof on_a.slope);
