@@ -19,11 +19,10 @@
 #define SAMPLES 2097152       // per task, roughly: some milliseconds
 #define MOST_FLOATS INT32_MAX // in a block: indexes in it are int32_t
 #define BAND_ENTRIES 196608   // of back in a block and band: stay in the second-level cache
-#define STRIP 64              // columns of back that are worked off row by row: their voxels stay in the first-level cache
 #define TILE 64               // pixels side by side in a task of forward
 #define GROUP 32              // most detector rows in it
 #define LEAST_BAND 32         // cells; narrower bands cut too many rays
-#define APART 8               // rays between neighbours in back
+#define APART 4               // rays from one to the next in back: neighbours add to the same voxels
 
 // All views with the same main axis.
 typedef struct {
@@ -293,18 +292,18 @@ static void scatter_task(void *context, int64_t task, int worker) {
   const int supersampling = geometry->supersampling;
   general_box box;
   general_rays rays;
-  general_samples samples;
-  samples.count = 0;
+  general_queue queue;
   float *base = make_band(work, task / phase->bands, task % phase->bands, &box);
+  general_open(&queue, (uint32_t)box.columns);
   for (int64_t line = work->first, next; line < work->end; line = next) {
     int32_t view = phase->view[line / geometry->fine_rows], row = (int32_t)(line % geometry->fine_rows);
     next = smaller(line + geometry->fine_rows - row, work->end);
     general_window window;
     general_frame(geometry, &geometry->view[view], &box, &window);
-    // Narrow strips: neighbouring rows find their voxels in the first-level cache.
-    for (int32_t strip = 0; strip < geometry->fine_columns; strip += STRIP)
+    // Strips: neighbouring rows find their voxels in the first-level cache.
+    for (int32_t strip = 0; strip < geometry->fine_columns; strip += GENERAL_RAYS)
       for (int32_t r = row; r < row + (next - line); r++) {
-        int32_t column = strip, end = (int32_t)smaller((int64_t)strip + STRIP, geometry->fine_columns);
+        int32_t column = strip, end = (int32_t)smaller((int64_t)strip + GENERAL_RAYS, geometry->fine_columns);
         general_clip(&window, r, &column, &end);
         if (column >= end) continue;
         const float *values = work->input + ((int64_t)(r / geometry->sub_rows) * geometry->views + view) * geometry->columns;
@@ -313,18 +312,15 @@ static void scatter_task(void *context, int64_t task, int worker) {
         for (int n = 0, i = 0; n < end - column; n++, i = i + APART < end - column ? i + APART : i % APART + 1) {
           float value = values[pixel_of(column + i, supersampling)] * rays.scale[i];
           if (rays.kind[i] == GENERAL_INSIDE)
-            general_list_ray(&box, &rays, i, GENERAL_INSIDE, value, &samples);
+            general_scatter_ray(&box, &rays, i, GENERAL_INSIDE, value, &queue, base);
           else if (rays.kind[i] == GENERAL_CUTS)
-            general_list_ray(&box, &rays, i, GENERAL_CUTS, value, &samples);
+            general_scatter_ray(&box, &rays, i, GENERAL_CUTS, value, &queue, base);
           else if (rays.kind[i] == GENERAL_GRAZES)
-            general_list_ray(&box, &rays, i, GENERAL_GRAZES, value, &samples);
-          if (samples.count > GENERAL_SAMPLES - GENERAL_PLANES || n == end - column - 1) {
-            general_add(&samples, base);
-            samples.count = 0;
-          }
+            general_scatter_ray(&box, &rays, i, GENERAL_GRAZES, value, &queue, base);
         }
       }
   }
+  general_close(&queue, base);
 }
 
 // The entries of a row of cells on a plane, from that of the first voxel on.

@@ -127,16 +127,42 @@ GENERAL_INLINE void general_fold(rs_vf *v, float *sum) {
 
 // Samples on their way to the volume: where the nearest neighbour's entry lies, and what is added to it, to the voxel in the next row,
 // and to the two behind these.
-#define GENERAL_SAMPLES (32 * GENERAL_PLANES)
 typedef struct {
-  float value[4 * GENERAL_SAMPLES] __attribute__((aligned(64)));
-  uint32_t index[GENERAL_SAMPLES];
-  int count;
-} general_samples;
+  uint32_t index[RS_LANES];
+  float value[4 * RS_LANES];
+} __attribute__((aligned(64))) general_slot;
 
-// Lists value times the weights of ray i.
-GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays *rays, int i, const int kind, float value,
-                                     general_samples *samples) {
+// They wait for a few rays: processors are slow to load a part of what was just stored, and finding samples (which takes arithmetic)
+// and adding them (which takes loads and stores) go on side by side.
+#define GENERAL_SLOTS 32
+typedef struct {
+  int newest;
+  general_slot slot[GENERAL_SLOTS];
+} general_queue;
+
+static inline void general_open(general_queue *queue, uint32_t nowhere) {
+  memset(queue, 0, sizeof *queue);
+  for (int k = 0; k < GENERAL_SLOTS; k++)
+    for (int n = 0; n < RS_LANES; n++) queue->slot[k].index[n] = nowhere;
+}
+
+// Adds a slot: one load, one sum and one store a sample.
+GENERAL_INLINE void general_add(const general_slot *slot, float *base) {
+  typedef float four __attribute__((vector_size(16)));
+#pragma GCC unroll 16
+  for (int n = 0; n < RS_LANES; n++) {
+    float *at = base + 2 * (size_t)slot->index[n];
+    four old, more;
+    memcpy(&old, at, sizeof old);
+    memcpy(&more, slot->value + 4 * n, sizeof more);
+    old += more;
+    memcpy(at, &old, sizeof old);
+  }
+}
+
+// Lists value times the weights of ray i, and adds what was listed GENERAL_SLOTS - 1 vectors before.
+GENERAL_INLINE void general_scatter_ray(const general_box *box, const general_rays *rays, int i, const int kind, float value,
+                                        general_queue *queue, float *base) {
   const rs_vi lane = {GENERAL_LANES};
   const rs_vi low1 = (lane >> 1) + (lane & 1) * RS_LANES, high1 = low1 + RS_LANES / 2;                       // a0 b0 a1 b1 ...
   const rs_vi low2 = (lane >> 2) * 2 + (lane & 1) + (lane >> 1 & 1) * RS_LANES, high2 = low2 + RS_LANES / 2; // the same by pairs
@@ -148,30 +174,18 @@ GENERAL_INLINE void general_list_ray(const general_box *box, const general_rays 
     rs_vf row_near = row * w.near_a, row_far = row * w.far_a, next_near = next * w.near_a, next_far = next * w.far_a;
     rs_vf near_low = rs_pick(row_near, next_near, low1), near_high = rs_pick(row_near, next_near, high1);
     rs_vf far_low = rs_pick(row_far, next_far, low1), far_high = rs_pick(row_far, next_far, high1);
-    memcpy(samples->index + samples->count, &index, sizeof index);
-    float *to = samples->value + 4 * samples->count;
-    rs_store(to, rs_pick(near_low, far_low, low2));
-    rs_store(to + RS_LANES, rs_pick(near_low, far_low, high2));
-    rs_store(to + 2 * RS_LANES, rs_pick(near_high, far_high, low2));
-    rs_store(to + 3 * RS_LANES, rs_pick(near_high, far_high, high2));
-    samples->count += RS_LANES;
+    queue->newest = (queue->newest + 1) % GENERAL_SLOTS;
+    general_slot *slot = &queue->slot[queue->newest];
+    memcpy(slot->index, &index, sizeof index);
+    rs_store(slot->value, rs_pick(near_low, far_low, low2));
+    rs_store(slot->value + RS_LANES, rs_pick(near_low, far_low, high2));
+    rs_store(slot->value + 2 * RS_LANES, rs_pick(near_high, far_high, low2));
+    rs_store(slot->value + 3 * RS_LANES, rs_pick(near_high, far_high, high2));
+    general_add(&queue->slot[(queue->newest + 1) % GENERAL_SLOTS], base);
   }
 }
 
-// Adds the samples to their entries.
-static __attribute__((noinline)) void general_add(const general_samples *samples, float *entries) {
-  typedef float four __attribute__((vector_size(16)));
-  const int count = samples->count;
-  for (int first = 0; first < count; first += RS_LANES)
-#pragma GCC unroll 16
-    for (int n = first; n < first + RS_LANES; n++) {
-      float *entry = entries + 2 * (size_t)samples->index[n];
-      four sum, value;
-      memcpy(&sum, entry, sizeof sum);
-      memcpy(&value, samples->value + 4 * n, sizeof value);
-      sum += value;
-      memcpy(entry, &sum, sizeof sum);
-    }
-  // gcc 12 takes such functions for ones without effects (pass local-pure-const) and drops their calls.
-  __asm__ volatile("" ::: "memory");
+// Adds what is left.
+static inline void general_close(general_queue *queue, float *base) {
+  for (int k = 2; k <= GENERAL_SLOTS; k++) general_add(&queue->slot[(queue->newest + k) % GENERAL_SLOTS], base);
 }
