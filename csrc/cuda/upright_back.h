@@ -1,0 +1,186 @@
+// upright_back.h: the transpose of upright_forward.h as a gather.
+//
+// A warp owns CELLS neighbouring voxels along the cross axis, lanes are slices. The rays between two of these voxels add to both, so what
+// a ray holds at the height of a slice (TAPS rows, with the weights of forward) is found once and used twice. Where rays are does not
+// depend on the slice either: each block prepares a list of rays for every plane and view in shared memory. Projections are copied with
+// rows innermost, times the length of ray between two planes, with zeros before and behind.
+#pragma once
+#include "upright_problem.h"
+
+namespace {
+
+constexpr int CELLS = 8;              // voxels of a thread along the cross axis
+constexpr int LAYERS = 2;             // and along z, 32 slices apart
+constexpr int DEPTH = 32 * LAYERS;    // slices of a block
+constexpr int RAYS = 1024;            // rays that a block prepares at once
+constexpr int FEWEST = 16, MOST = 32; // rays that a row of cells may see
+
+// [row][view][column] to [view][column][row], times the length of ray between two planes, for views first ... of the tables.
+__global__ void __launch_bounds__(THREADS) pack_projections(upright_problem p, int32_t first, const float *projections, float *packed) {
+  __shared__ float tile[32][33];
+  const int64_t across = (p.columns + 31) / 32, along = (p.line + 31) / 32;
+  const int32_t number = (int32_t)(blockIdx.x / (across * along));
+  const int32_t x = (int32_t)(blockIdx.x % across) * 32, y = (int32_t)(blockIdx.x / across % along) * 32 - p.guard;
+  const int32_t i = threadIdx.x % 32, place = p.order[first + number];
+  const ray_view &view = p.view[first + number];
+  const ray r = aim(view, y, x + i);
+  const float inverse = (float)(1 / r.way[0]), across_ = (float)(r.way[1] * view.voxel[1]) * inverse;
+  const float up = (float)(r.way[2] * view.voxel[2]) * inverse, step = view.cone ? (float)(view.v[2] * view.voxel[2]) * inverse : 0;
+  const float flat = (float)(view.voxel[0] * view.voxel[0]) + across_ * across_;
+  for (int32_t j = threadIdx.x / 32; j < 32; j += WARPS) {
+    const bool inside = y + j >= 0 && y + j < p.rows && x + i < p.columns;
+    const float rise = up + (float)j * step;
+    tile[j][i] = inside ? projections[((int64_t)(y + j) * p.views + place) * p.columns + x + i] * sqrtf(flat + rise * rise) : 0;
+  }
+  __syncthreads();
+  for (int32_t j = threadIdx.x / 32; j < 32; j += WARPS)
+    if (x + j < p.columns && y + i + p.guard < p.line)
+      packed[((int64_t)number * p.columns + x + j) * p.line + y + i + p.guard] = tile[i][j];
+}
+
+// The rays of a view that pass a row of cells on a plane: ray n is at (across + n across_step) / (depth + n depth_step) cells.
+struct list {
+  float across, across_step, depth, depth_step;
+  float rows, pitch;   // rows a slice, times depth; slices a row, times 1 / depth
+  float row, row_step; // where slice 0 of the block's middle is seen, from `base`
+  int32_t base, column, turn, count;
+};
+
+// One of them: the row seen from slice k of the middle is row + rows k behind `at`.
+struct member {
+  float across, pitch, row, rows;
+};
+
+// The list for the cells low - 1 ... high, where `low` is the first voxel and `high` the one behind the last.
+__device__ void prepare_list(const upright_problem &p, const ray_view &view, int32_t plane, int32_t low, int32_t high, double middle,
+                             list &out) {
+  ray r = aim(view, 0, 0);
+  const double far = plane - r.point[0], *u = view.u, *w = r.way;
+  double column[2];
+  for (int k = 0; k < 2; k++) {
+    const double side = (k ? high : low - 1) - r.point[1];
+    // source + (w + c u) t = (plane, side), or (w t + c u) for parallel rays.
+    column[k] =
+        view.cone ? (side * w[0] - far * w[1]) / (far * u[1] - side * u[0]) : (side * w[0] - far * w[1]) / (w[0] * u[1] - w[1] * u[0]);
+  }
+  const bool rising = column[0] < column[1];
+  const double least = fmin(column[0], column[1]), most = fmax(column[0], column[1]);
+  const int32_t first = (int32_t)ceil(fmin(fmax(least, 0.0), (double)p.columns));
+  const int32_t last = (int32_t)floor(fmin(fmax(most, -1.0), p.columns - 1.0));
+  out.count = plane < p.shape[view.main] ? min(max(last - first + 1, 0), p.slots) : 0;
+  if (out.count == 0) return;
+  out.column = rising ? first : last;
+  out.turn = rising ? 1 : -1;
+  r = aim(view, 0, out.column);
+  const double way = plane - r.point[0], side = r.point[1] - (low - 1), rise = r.point[2] - middle;
+  const double q = view.cone ? 1 / (way * view.v[2]) : 1 / (w[0] * view.v[2]);
+  const double row = -(rise * r.way[0] + way * r.way[2]) * q;
+  const double whole = fmin(fmax(rint(row), -1e6), 1e6);
+  out.base = (int32_t)whole;
+  out.row = (float)(row - whole);
+  if (view.cone) {
+    out.row_step = (float)(out.turn * -(rise * u[0] + way * u[2]) * q);
+    out.across = (float)(side * r.way[0] + way * r.way[1]), out.across_step = (float)(out.turn * (side * u[0] + way * u[1]));
+    out.depth = (float)r.way[0], out.depth_step = (float)(out.turn * u[0]);
+    out.rows = (float)q, out.pitch = (float)fabs(way * view.v[2]);
+  } else {
+    out.row_step = (float)(out.turn * -(u[2] * w[0] - u[0] * w[2]) * q);
+    out.across = (float)(side * w[0] + way * w[1]), out.across_step = (float)(out.turn * (u[1] * w[0] - u[0] * w[1]));
+    out.depth = (float)w[0], out.depth_step = 0;
+    out.rows = (float)q, out.pitch = (float)fabs(w[0] * view.v[2]);
+  }
+}
+
+__device__ inline member prepare_member(const upright_problem &p, const list &l, int32_t n, int32_t &offset) {
+  const float k = (float)n, depth = l.depth + k * l.depth_step, inverse = 1 / depth;
+  member out;
+  out.across = (l.across + k * l.across_step) * inverse;
+  out.pitch = l.pitch * fabsf(inverse);
+  out.rows = l.rows * depth;
+  const float row = l.row + k * l.row_step, whole = rintf(row);
+  out.row = row - whole;
+  int32_t base = l.base + (int32_t)whole;
+  if (base < -p.guard / 2 || base > p.rows + p.guard / 2) base = -4, out.row = out.rows = 0; // sees none: reads zeros
+  offset = (l.column + n * l.turn) * p.line + base + p.guard;
+  return out;
+}
+
+// What a ray holds at a slice.
+template <int TAPS> __device__ inline float sample(const float *rows, const member &ray, float slice) {
+  const float at = fmaf(slice, ray.rows, ray.row), shifted = TAPS % 2 ? at : at - 0.5f;
+  const float room = shifted + RAY_ROOM, whole = room - RAY_ROOM, part = (at - whole) * ray.pitch;
+  const float *from = rows + (__float_as_int(room) - RAY_ROOM_BITS);
+  float value = 0;
+#pragma unroll
+  for (int tap = -(TAPS - 1) / 2; tap <= TAPS / 2; tap++)
+    value = fmaf(__saturatef(1 - fabsf(part - (float)tap * ray.pitch)), from[tap], value);
+  return value;
+}
+
+// A block owns WARPS planes, CELLS voxels across and DEPTH slices; views first ... of the tables, all of one main axis.
+template <int TAPS>
+__global__ void __launch_bounds__(THREADS) back(upright_problem p, rs_output output, int32_t first, int32_t count, const float *packed) {
+  __shared__ list lists[RAYS / FEWEST];
+  __shared__ float store[5 * RAYS];
+  member *members = (member *)store;
+  int32_t *offsets = (int32_t *)(store + 4 * RAYS);
+  const int32_t main = p.view[first].main, cross = main == RS_X ? RS_Y : RS_X;
+  const int64_t across = (p.shape[cross] + CELLS - 1) / CELLS, along = (p.shape[main] + WARPS - 1) / WARPS;
+  const int32_t low = (int32_t)(blockIdx.x % across) * CELLS, high = min(low + CELLS, p.shape[cross]);
+  const int32_t plane = (int32_t)(blockIdx.x / across % along) * WARPS, slice = (int32_t)(blockIdx.x / across / along) * DEPTH;
+  const int32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int32_t stage = RAYS / (WARPS * p.slots); // views that are prepared at once
+  float total[LAYERS][CELLS] = {{0}};
+  for (int32_t begin = 0; begin < count; begin += stage) {
+    const int32_t views = min(stage, count - begin);
+    __syncthreads();
+    if ((int32_t)threadIdx.x < views * WARPS)
+      prepare_list(p, p.view[first + begin + threadIdx.x / WARPS], plane + threadIdx.x % WARPS, low, high, slice + DEPTH / 2 - 0.5,
+                   lists[threadIdx.x]);
+    __syncthreads();
+    for (int32_t i = threadIdx.x; i < views * WARPS * p.slots; i += THREADS) {
+      const list &l = lists[i / p.slots];
+      if (i % p.slots < l.count) members[i] = prepare_member(p, l, i % p.slots, offsets[i]);
+    }
+    __syncthreads();
+    for (int32_t view = 0; view < views; view++) {
+      const int32_t rays = lists[view * WARPS + warp].count, start = (view * WARPS + warp) * p.slots;
+      const float *projection = packed + (int64_t)(begin + view) * p.columns * p.line;
+      if (rays == 0) continue;
+      int32_t n = 0;
+      member ray = members[start];
+#pragma unroll
+      for (int cell = 0; cell <= CELLS; cell++) {
+        while (n < rays && ray.across < (float)(cell + 1)) {
+          const float far = ray.across - (float)cell;
+          const float *rows = projection + offsets[start + n];
+#pragma unroll
+          for (int k = 0; k < LAYERS; k++) {
+            const float value = sample<TAPS>(rows, ray, (float)(lane + 32 * k) - (DEPTH / 2 - 0.5f));
+            if (cell > 0) total[k][cell - 1] += (1 - far) * value;
+            if (cell < CELLS) total[k][cell] += far * value;
+          }
+          n++;
+          if (n < rays) ray = members[start + n];
+        }
+      }
+    }
+  }
+  // Through shared memory, so that neighbours along x are written together.
+  static_assert(WARPS * CELLS * (DEPTH + 1) <= 5 * RAYS && WARPS == 8 && CELLS == 8, "a block's voxels fit");
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < LAYERS; k++)
+#pragma unroll
+    for (int cell = 0; cell < CELLS; cell++) store[(cell * WARPS + warp) * (DEPTH + 1) + 32 * k + lane] = total[k][cell];
+  __syncthreads();
+  for (int32_t i = threadIdx.x; i < WARPS * CELLS * DEPTH; i += THREADS) {
+    const int32_t x = i % 8, y = i / 8 % 8, z = i / 64;
+    const int32_t at_x = (main == RS_X ? plane : low) + x, at_y = (main == RS_X ? low : plane) + y;
+    const float value = store[(main == RS_X ? y * WARPS + x : x * WARPS + y) * (DEPTH + 1) + z];
+    if (at_x < p.shape[RS_X] && at_y < p.shape[RS_Y] && slice + z < p.shape[RS_Z])
+      rs_finish(output, 0, ((size_t)(slice + z) * p.shape[RS_Y] + at_y) * p.shape[RS_X] + at_x, value);
+  }
+}
+
+} // namespace

@@ -1,0 +1,113 @@
+// upright_forward.h: a warp owns a detector column, its lanes rows: where the ray is in the plane, and the weights of the two neighbours
+// there, are the same for all of them.
+//
+// The volume is copied with z innermost and zeros around it, so that lanes read neighbours along z.
+#pragma once
+#include "upright_problem.h"
+
+namespace {
+
+constexpr int GROUP = 16; // neighbouring views whose blocks of rays run side by side
+
+// [z][y][x] to [y][x][z] with a border of zeros.
+__global__ void __launch_bounds__(THREADS) pack_volume(upright_problem p, const float *volume, float *packed) {
+  __shared__ float tile[32][33];
+  const int64_t width = p.shape[RS_X] + 2 * BORDER, across = (width + 31) / 32, along = p.line_z / 32, y = blockIdx.x / (across * along);
+  const int32_t x = (int32_t)(blockIdx.x % across) * 32 - BORDER, z = (int32_t)(blockIdx.x / across % along) * 32 - BORDER;
+  const int32_t i = threadIdx.x % 32, line = (int32_t)y - BORDER;
+  for (int32_t j = threadIdx.x / 32; j < 32; j += WARPS) {
+    const bool inside = line >= 0 && line < p.shape[RS_Y] && x + i >= 0 && x + i < p.shape[RS_X] && z + j >= 0 && z + j < p.shape[RS_Z];
+    tile[j][i] = inside ? volume[((int64_t)(z + j) * p.shape[RS_Y] + line) * p.shape[RS_X] + x + i] : 0;
+  }
+  __syncthreads();
+  for (int32_t j = threadIdx.x / 32; j < 32; j += WARPS)
+    if (x + j + BORDER < width) packed[(y * width + x + j + BORDER) * p.line_z + z + i + BORDER] = tile[i][j];
+}
+
+// Adds the samples of a run of planes. `at` is where cell 0 of the run's middle cell lies on the first plane.
+template <int LAYERS_, bool INSIDE>
+__device__ inline void gather(const float *at, int64_t plane, int32_t cross, const track &a, const track *b, int32_t depth, float way,
+                              int count, float *total) {
+  float sum[LAYERS_] = {0};
+#pragma unroll 2
+  for (; count > 0; count--, way++, at += plane) {
+    float far;
+    const float *near_line = at + (int64_t)find(a, way, far) * cross, *far_line = near_line + cross;
+    const float near = 1 - far;
+#pragma unroll
+    for (int k = 0; k < LAYERS_; k++) {
+      float z = fmaf(way, b[k].slope, b[k].offset);
+      if (!INSIDE) z = fminf(fmaxf(z, (float)(-BORDER - b[k].cell)), (float)(depth - b[k].cell));
+      const float room = z + RAY_ROOM, above = z - (room - RAY_ROOM) + 0.5f;
+      const int32_t cell = __float_as_int(room) - RAY_ROOM_BITS + b[k].cell;
+      const float low = near * near_line[cell] + far * far_line[cell], high = near * near_line[cell + 1] + far * far_line[cell + 1];
+      sum[k] += fmaf(above, high - low, low);
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < LAYERS_; k++) total[k] += sum[k];
+}
+
+template <int LAYERS_>
+__global__ void __launch_bounds__(THREADS) forward(upright_problem p, rs_output output, const float *packed, double *squares) {
+  __shared__ float found[WARPS][32 * LAYERS_ + 1];
+  const int32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int64_t block = blockIdx.x;
+  const int32_t number = (int32_t)(block / (GROUP * p.column_tiles * p.row_tiles)) * GROUP + (int32_t)(block % GROUP);
+  block = block / GROUP % (p.column_tiles * p.row_tiles);
+  const int32_t first_column = (int32_t)(block % p.column_tiles) * WARPS, first_row = (int32_t)(block / p.column_tiles) * 32 * LAYERS_;
+  float square = 0;
+  if (number < p.views) {
+    const ray_view &view = p.view[number];
+    const int32_t column = min(first_column + warp, p.columns - 1);
+    const int32_t cross_axis = view.main == RS_X ? RS_Y : RS_X, planes = p.shape[view.main], across = p.shape[cross_axis];
+    const int64_t wide = (p.shape[RS_X] + 2 * BORDER) * p.line_z, plane_step = view.main == RS_X ? p.line_z : wide;
+    const int32_t cross_step = (int32_t)(view.main == RS_X ? wide : p.line_z);
+    const ray r = aim(view, first_row + lane, column);
+    const double inverse = 1 / r.way[0], slope = r.way[1] * inverse, position = r.point[1] - r.point[0] * slope;
+    // Height on plane 0 and its slope, and what 32 rows add.
+    const double rise = r.way[2] * inverse, height = r.point[2] - r.point[0] * rise;
+    const double more_rise = view.cone ? 32 * view.v[2] * inverse : 0, more_height = view.cone ? -r.point[0] * more_rise : 32 * view.v[2];
+    double first = 0, last = planes - 1;
+    clip(position, slope, -1, across, first, last);
+    int32_t plane = (int32_t)ceil(fmin(first, (double)planes));
+    const int32_t end = (int32_t)floor(fmax(last, -1.0)) + 1;
+    float sum[LAYERS_] = {0};
+    for (; plane < end; plane += RAY_RUN) {
+      const int32_t middle = plane + RAY_RUN / 2, count = min(end - plane, RAY_RUN);
+      track b[LAYERS_];
+      bool inside = true, outside = true;
+      for (int k = 0; k < LAYERS_; k++) {
+        const double z = height + k * more_height, dz = rise + k * more_rise, from = z + plane * dz, to = from + (count - 1) * dz;
+        b[k] = follow(z + middle * dz, dz);
+        inside = inside && fmin(from, to) > -1.5 && fmax(from, to) < p.shape[RS_Z] + 0.5;
+        outside = outside && (fmax(from, to) < -1 || fmin(from, to) > p.shape[RS_Z]);
+      }
+      if (__all_sync(0xffffffffu, outside)) continue;
+      const track a = follow(position + middle * slope, slope);
+      const float *at = packed + (plane + BORDER) * plane_step + (int64_t)(a.cell + BORDER) * cross_step + BORDER;
+      if (__all_sync(0xffffffffu, inside))
+        gather<LAYERS_, true>(at, plane_step, cross_step, a, b, p.shape[RS_Z], (float)(plane - middle), count, sum);
+      else
+        gather<LAYERS_, false>(at, plane_step, cross_step, a, b, p.shape[RS_Z], (float)(plane - middle), count, sum);
+    }
+    const double flat = view.voxel[0] * view.voxel[0] + slope * slope * view.voxel[1] * view.voxel[1];
+    for (int k = 0; k < LAYERS_; k++) {
+      const double up = (rise + k * more_rise) * view.voxel[2];
+      found[warp][32 * k + lane] = sum[k] * sqrtf((float)(flat + up * up));
+    }
+    __syncthreads();
+    const int32_t place = p.order[number];
+    for (int32_t i = threadIdx.x; i < 32 * LAYERS_ * WARPS; i += THREADS) {
+      const int32_t y = first_row + i / WARPS, x = first_column + i % WARPS;
+      if (y < p.rows && x < p.columns)
+        square += rs_finish(output, 0, ((size_t)y * p.views + place) * p.columns + x, found[i % WARPS][i / WARPS]);
+    }
+  }
+  if (squares) {
+    const double total = rs_block_sum(square);
+    if (threadIdx.x == 0) squares[blockIdx.x] = total;
+  }
+}
+
+} // namespace
