@@ -5,6 +5,7 @@
 // astra_back.h.
 #include "astra_back.h"
 #include "astra_forward.h"
+#include "astra_line.h"
 #include "astra_pack.h"
 #include "astra_upright.h"
 
@@ -19,7 +20,7 @@ struct astra_tables {
   astra_view *view;
   int64_t aimed_pointer, view_pointer;
   bool used[3]; // main axes
-  bool upright, upright_back;
+  bool upright, upright_back, line;
   int32_t per_lane;        // rows of a lane in upright forward
   int32_t per_pass;        // views that upright back packs at a time
   int64_t packed_floats;   // of the workspace; then the sums of squares of forward's blocks
@@ -53,6 +54,18 @@ bool is_upright(const rs_geometry *geometry, const astra_aimed *aimed) {
   return upright;
 }
 
+// Is there one slice that no ray leaves?
+bool is_line(const rs_geometry *geometry) {
+  bool line = geometry->shape[RS_Z] == 1 && geometry->rows == 1 && geometry->shape[RS_Y] < ASTRA_MOST && geometry->shape[RS_X] < ASTRA_MOST;
+  if (!line || geometry->law == RS_ASTRA_2D) return line;
+  for (int32_t i = 0; i < geometry->views; i++) {
+    const rs_view *view = &geometry->view[i];
+    line = line && view->corner[RS_Z] == 0 && view->u[RS_Z] == 0 && view->origin[RS_Z] == 0 && view->v[RS_Y] == 0 && view->v[RS_X] == 0 &&
+           view->turn == 0;
+  }
+  return line && geometry->supersampling == 1 && geometry->voxel_supersampling == 1;
+}
+
 int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, astra_view *view) {
   const rs_geometry *geometry = &plan->geometry;
   for (int32_t i = 0; i < geometry->views; i++) {
@@ -68,6 +81,7 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
     }
     astra_make_view(geometry, from, &view[i]);
   }
+  tables->line = is_line(geometry);
   tables->upright = tables->upright_back = is_upright(geometry, aimed);
   for (int32_t i = 0; i < geometry->views; i++) tables->upright_back = tables->upright_back && view[i].turn == 0;
   int32_t status =
@@ -76,12 +90,23 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
                 : rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->view, &tables->view_pointer);
 }
 
+// One slice by rows and by columns, as astra_line.h packs it.
+int64_t line_pairs(const rs_geometry *geometry) {
+  const int64_t height = geometry->shape[RS_Y], width = geometry->shape[RS_X];
+  return height * (width + 2) + width * (height + 2);
+}
+
 // The volume as upright kernels read it: (y, x, z), lines along z on 128 bytes.
 int64_t line_floats(const rs_geometry *geometry) { return round_up(geometry->shape[RS_Z] + RS_TEXTURE_BORDER, 32); }
 
 // What forward needs of the workspace.
 void size_forward(const rs_geometry *geometry, astra_tables *tables) {
   const int32_t *shape = geometry->shape;
+  if (tables->line) {
+    tables->packed_floats = 2 * line_pairs(geometry);
+    tables->blocks = parts(parts(geometry->columns, 32) * geometry->views, 8);
+    return;
+  }
   if (tables->upright) {
     tables->per_lane = geometry->rows > 128 ? 8 : geometry->rows > 64 ? 4 : geometry->rows > 32 ? 2 : 1;
     tables->packed_floats = (shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER) * line_floats(geometry);
@@ -97,6 +122,11 @@ void size_forward(const rs_geometry *geometry, astra_tables *tables) {
 // What back needs of it.
 void size_back(const rs_geometry *geometry, astra_tables *tables) {
   int64_t floats = astra_image_floats(geometry) * geometry->views;
+  if (tables->line) {
+    floats = 2 * (int64_t)geometry->views * (geometry->columns + 2);
+    tables->packed_floats = larger(tables->packed_floats, floats);
+    return;
+  }
   if (tables->upright_back) {
     const int64_t image = 4 * (int64_t)(geometry->rows + 2) * (geometry->columns + 2), most = larger(1, QUAD_FLOATS / image),
                   passes = parts(geometry->views, most);
@@ -189,6 +219,38 @@ int32_t forward_upright(const rs_operation *operation, const rs_plan *plan, cons
   return RS_LAUNCH(kernel, dim3((unsigned)tables->blocks), dim3(ASTRA_UPRIGHT_THREADS), 0, rs_cuda_stream(operation), work);
 }
 
+astra_line_work line_work(const rs_plan *plan, const rs_output &output, size_t item, double *squares) {
+  const astra_tables *tables = (const astra_tables *)plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  astra_line_work work = {};
+  work.output = output;
+  work.item = item;
+  work.aimed = tables->aimed;
+  work.views = tables->view;
+  work.squares = squares;
+  work.rows = (float2 *)plan->workspace;
+  work.view_count = geometry->views;
+  work.detectors = geometry->columns;
+  work.height = geometry->shape[RS_Y];
+  work.width = geometry->shape[RS_X];
+  work.columns = work.rows + (int64_t)work.height * (work.width + 2);
+  work.cone = geometry->beam == RS_CONE;
+  work.fan = is_fan(geometry);
+  return work;
+}
+
+int32_t forward_line(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *volume,
+                     double *squares) {
+  const astra_tables *tables = (const astra_tables *)plan->tables;
+  astra_line_work work = line_work(plan, output, item, squares);
+  work.supersampling = plan->geometry.supersampling;
+  cudaStream_t stream = rs_cuda_stream(operation);
+  const int64_t pairs = larger((int64_t)work.height * (work.width + 2), (int64_t)work.width * (work.height + 2));
+  int32_t status = RS_LAUNCH(astra_pack_lines, dim3((unsigned)parts(pairs, 256), 2), dim3(256), 0, stream, (float2 *)work.rows,
+                             (float2 *)work.columns, volume, work.height, work.width);
+  return status ? status : RS_LAUNCH(astra_line_forward, dim3((unsigned)tables->blocks), dim3(256), 0, stream, work);
+}
+
 // How the copy of the volume is laid out that views of this main axis read.
 void set_layout(const rs_geometry *geometry, int main, float *packed, astra_layout *layout) {
   const astra_axes axes = astra_axes_of(geometry, &geometry->view[0], main);
@@ -234,7 +296,7 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
   double *squares = norm ? (double *)(plan->workspace + tables->packed_floats) : nullptr;
-  auto *run = tables->upright ? forward_upright : forward_general;
+  auto *run = tables->line ? forward_line : tables->upright ? forward_upright : forward_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * pixels), volume + item * voxels, squares);
     if (!status && norm) status = rs_sum_blocks(operation, squares, tables->blocks, 1, norm + item);
@@ -286,6 +348,18 @@ int32_t back_upright(const rs_operation *operation, const rs_plan *plan, const r
   return RS_OK;
 }
 
+int32_t back_line(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
+  astra_line_work work = line_work(plan, output, item, nullptr);
+  work.supersampling = plan->geometry.voxel_supersampling;
+  cudaStream_t stream = rs_cuda_stream(operation);
+  int32_t status = RS_LAUNCH(astra_pack_lines, dim3((unsigned)parts((int64_t)work.view_count * (work.detectors + 2), 256)), dim3(256), 0,
+                             stream, (float2 *)work.rows, (float2 *)nullptr, projections, work.view_count, work.detectors);
+  if (status) return status;
+  const dim3 grid((unsigned)(parts(work.width, 32) * parts(work.height, 8)));
+  auto *kernel = !work.cone ? astra_line_back<0> : plan->geometry.law == RS_ASTRA_2D ? astra_line_back<1> : astra_line_back<2>;
+  return RS_LAUNCH(kernel, grid, dim3(256), 0, stream, work);
+}
+
 int32_t back_general(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
@@ -316,7 +390,7 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
-  auto *run = tables->upright_back ? back_upright : back_general;
+  auto *run = tables->line ? back_line : tables->upright_back ? back_upright : back_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * voxels), projections + item * pixels);
     if (status) return status;

@@ -2,13 +2,11 @@
 // and all voxels above one another, share their path in the plane.
 //
 // The second coordinate of a sample, along z or the detector's rows, is then the only one that every sample needs anew. Its place is
-// found by one float32 addition that rounds down: 2^22 + x has halves as its last bits, so that bit 1 of the sum counts 256ths.
+// found by one float32 addition of 2^23 that rounds down, which leaves it in the last bits of the sum.
 #pragma once
 #include "astra_tables.h"
 
-#define ASTRA_HALVES 4194304.0f // 2^22
-#define ASTRA_HALVES_BITS 0x4a800000u
-#define ASTRA_MOST 16000 // voxels or pixels along an axis, so that places stay below 2^22
+#define ASTRA_MOST 32000 // voxels or pixels along an axis, so that places stay below 2^23
 
 // What one fraction `a` contributes to the weights of all samples that share it. Weights here are true ones, multiples of 1/256; a
 // product is rounded to such by adding 1.5 2^15, and its halves are pushed up or down before.
@@ -23,9 +21,12 @@ struct astra_shared {
   }
 };
 
-// 1 + the fraction of a place whose 256ths start at bit `bit`.
-template <int bit> __device__ inline float astra_fraction(uint32_t place) {
-  return __uint_as_float(((place << (15 - bit)) & 0x7f8000u) | 0x3f800000u);
+// 1 + the fraction of a place.
+__device__ inline float astra_fraction(uint32_t place) { return __uint_as_float(((place << 15) & 0x7f8000u) | 0x3f800000u); }
+
+// The place of a position that counts 256ths of a voxel from half a voxel before the first one, as rs_texture_place32.
+__device__ inline uint32_t astra_place(float position, uint32_t last) {
+  return min(__float_as_uint(__fadd_rd(position + ASTRA_TEXTURE_OFFSET, RS_MAGIC)) - RS_MAGIC_BITS, last);
 }
 
 constexpr int ASTRA_UPRIGHT_VIEWS = 2, ASTRA_UPRIGHT_COLUMNS = 8, ASTRA_UPRIGHT_THREADS = 32 * ASTRA_UPRIGHT_VIEWS * ASTRA_UPRIGHT_COLUMNS;
@@ -54,7 +55,7 @@ template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) as
     const int main = aimed.main, across = main == RS_X ? RS_Y : RS_X;
     const float counts[3] = {work.count[main], work.count[across], work.count[RS_Z]};
     const int64_t plane_step = work.step[main], first_step = work.step[across];
-    const uint32_t last_a = 512 * ((uint32_t)counts[1] + 1), last_b = 512 * ((uint32_t)counts[2] + 1);
+    const uint32_t last_a = 256 * ((uint32_t)counts[1] + 1), last_b = 256 * ((uint32_t)counts[2] + 1);
     const int s = work.supersampling, planes = aimed.frame[0].slab;
     float total[count] = {};
     for (int sub = 0; sub < s * s; sub++) {
@@ -88,13 +89,13 @@ template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) as
         const float *plane = work.packed + (slab + 1) * plane_step;
         const int32_t stop = min(slab + planes, end);
         for (int32_t at = slab; at < stop; at++, plane += plane_step) {
-          const uint32_t place = min(__float_as_uint(__fadd_rd(a + 128.5f, ASTRA_HALVES)) - ASTRA_HALVES_BITS, last_a);
-          const astra_shared shared(place >> 1 & 255, main == RS_X);
-          const float *near = plane + (place >> 9) * first_step, *far = near + first_step;
+          const uint32_t place = astra_place(a, last_a);
+          const astra_shared shared(place & 255, main == RS_X);
+          const float *near = plane + (place >> 8) * first_step, *far = near + first_step;
 #pragma unroll
           for (int k = 0; k < count; k++) {
-            const uint32_t z = min(__float_as_uint(__fadd_rd(b[k], ASTRA_HALVES + 128.5f)) - ASTRA_HALVES_BITS, last_b), index = z >> 9;
-            const float f = astra_fraction<1>(z), fraction = f - 1;
+            const uint32_t z = astra_place(b[k], last_b), index = z >> 8;
+            const float f = astra_fraction(z), fraction = f - 1;
             const float both = fmaf(shared.far, fraction, ASTRA_ROUND) - ASTRA_ROUND,
                         one = shared.above - fmaf(shared.near, fraction, ASTRA_ROUND);
             sum[k] = fmaf((2 - f) - one, near[index], sum[k]);
@@ -117,6 +118,12 @@ template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) as
   if (!work.squares) return;
   square = rs_block_sum(square);
   if (threadIdx.x == 0) work.squares[blockIdx.x] = square;
+}
+
+// 1 / x to 40 bits or more.
+__device__ inline double astra_reciprocal(double x) {
+  const double near = __fdividef(1, (float)x);
+  return near + near * (1 - x * near);
 }
 
 struct astra_quads_work {
@@ -148,8 +155,7 @@ template <int count, int power> __global__ void __launch_bounds__(256) astra_upr
       float share = (float)view.weight;
       if (power) {
         const double depth = view.depth[1] * at_y + view.depth[3] + view.depth[2] * at_x;
-        double near = __fdividef(1, (float)depth);
-        near = near + near * (1 - depth * near);
+        const double near = astra_reciprocal(depth);
         p = p * near + RS_TEXTURE_OFFSET;
         q = q * near + RS_TEXTURE_OFFSET;
         step *= near;
@@ -168,7 +174,7 @@ template <int count, int power> __global__ void __launch_bounds__(256) astra_upr
       for (int k = 0; k < count; k++, at += by) {
         const uint32_t b = min((uint32_t)(at >> 32), last_b);
         const float4 t = texel[(size_t)(b >> 8) * (uint32_t)(work.columns + 2)];
-        const float fraction = astra_fraction<0>(b) - 1, both = fmaf(shared.far, fraction, ASTRA_ROUND) - ASTRA_ROUND,
+        const float fraction = astra_fraction(b) - 1, both = fmaf(shared.far, fraction, ASTRA_ROUND) - ASTRA_ROUND,
                     one = shared.above - fmaf(shared.near, fraction, ASTRA_ROUND);
         sum[k] = fmaf(share, fmaf(both, t.w, fmaf(fraction, t.z, fmaf(one, t.y, t.x))), sum[k]);
       }

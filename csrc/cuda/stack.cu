@@ -12,6 +12,7 @@
 
 namespace {
 
+constexpr int STACK_FEW = 16;             // rows below which law astra has better kernels
 constexpr int64_t PASS_BYTES = 512 << 20; // of packed data that a pass should not exceed, where it has a choice
 
 struct stack_tables {
@@ -41,6 +42,15 @@ int64_t padded(int64_t lanes) {
 }
 
 int accepts(const rs_geometry *geometry) { return rs_stack_along_slices(geometry); }
+
+// Law astra: where rows lie on slices, textures interpolate along the columns alone.
+int accepts_astra(const rs_geometry *geometry) {
+  const rs_view *view = &geometry->view[0];
+  const double z = view->corner[RS_Z];
+  return geometry->law == RS_ASTRA && rs_stack_along_slices(geometry) && geometry->supersampling == 1 &&
+         geometry->voxel_supersampling == 1 && geometry->rows >= STACK_FEW && fabs(view->v[RS_Z] - 1) < 1e-9 / geometry->rows &&
+         fabs(z - round(z)) < 5e-10;
+}
 
 void release(rs_plan *plan) {
   stack_tables *tables = (stack_tables *)plan->tables;
@@ -135,6 +145,7 @@ int32_t prepare(rs_plan *plan) {
   plan->tables = tables;
   stack_plane &plane = tables->plane;
   plane = {nullptr, geometry->views, geometry->columns, geometry->supersampling, geometry->shape[RS_Y], geometry->shape[RS_X]};
+  if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
   int32_t status = make_matrices(plan, tables);
   if (!status) status = make_views(plan, tables);
   if (status) {
@@ -152,6 +163,18 @@ int32_t prepare(rs_plan *plan) {
   return RS_OK;
 }
 
+// ASTRA has its own rule for what main axis a view at 45 degrees has.
+int32_t prepare_astra(rs_plan *plan) {
+  const rs_geometry *geometry = &plan->geometry;
+  if (astra_check(geometry)) return RS_EARGUMENT;
+  for (int32_t i = 0; i < geometry->views; i++) {
+    rs_view *view = &geometry->view[i];
+    view->main = astra_main_axis(geometry, view);
+    view->cross = view->main == RS_X ? RS_Y : RS_X;
+  }
+  return prepare(plan);
+}
+
 // One call on its way.
 struct call {
   const rs_operation *operation;
@@ -165,7 +188,7 @@ struct call {
   bool back;
 };
 
-template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
+template <class Law, int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
   c.source.lanes.first = c.target.lanes.first = first;
   c.source.lanes.count = c.target.lanes.count = count;
   const unsigned chunks = (unsigned)parts(count, 32 * VEC);
@@ -176,18 +199,18 @@ template <int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
   if (status) return status;
   const int32_t columns = c.tables->columns, stage = stack_stage(columns);
   if (c.back && columns)
-    return RS_LAUNCH((stack_back<VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
+    return RS_LAUNCH((stack_back<Law, VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
                      (const float *)c.packed.along, c.target, stage, columns);
   if (!c.back && c.tables->blocks)
-    return RS_LAUNCH((stack_forward<VEC>), grid, STACK_THREADS, c.tables->shared[VEC / 2], stream, plane,
+    return RS_LAUNCH((stack_forward<Law, VEC>), grid, STACK_THREADS, c.tables->shared[VEC / 2], stream, plane,
                      (const stack_block *)c.tables->blocks, (const float *)c.packed.along, (const float *)c.packed.across, c.target);
   const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
-  return RS_LAUNCH(c.back ? stack_back_plain<VEC> : stack_forward_plain<VEC>, grid, STACK_THREADS, shared, stream, plane,
+  return RS_LAUNCH((c.back ? stack_back_plain<Law, VEC> : stack_forward_plain<Law, VEC>), grid, STACK_THREADS, shared, stream, plane,
                    (const float *)c.packed.along, c.target);
 }
 
 // A pass: whole chunks of one width, then narrower ones for what is left.
-int32_t work_off_pass(call c, int64_t first, int64_t count) {
+template <class Law> int32_t work_off_pass(call c, int64_t first, int64_t count) {
   // How long a block with vectors of 4, 2 and 1 lanes takes, and how many rounds of blocks there are: wide vectors share more work, but
   // small problems then leave multiprocessors idle.
   const double cost[3] = {1, .58, .38};
@@ -201,9 +224,9 @@ int32_t work_off_pass(call c, int64_t first, int64_t count) {
     const int64_t whole = width == 32 || count % width > width / 2 ? parts(count, width) * width : count / width * width;
     if (!whole) continue;
     const int64_t lanes = smaller(whole, count);
-    int32_t status = width == 128  ? work_off<4>(c, first, lanes)
-                     : width == 64 ? work_off<2>(c, first, lanes)
-                                   : work_off<1>(c, first, lanes);
+    int32_t status = width == 128  ? work_off<Law, 4>(c, first, lanes)
+                     : width == 64 ? work_off<Law, 2>(c, first, lanes)
+                                   : work_off<Law, 1>(c, first, lanes);
     if (status) return status;
     first += lanes;
     count -= lanes;
@@ -217,13 +240,14 @@ int32_t work_off_pass(call c, int64_t first, int64_t count) {
 int32_t work_off_batch(call c, int64_t batch, double *norm) {
   const int64_t units = c.target.lanes.units, pass = c.tables->pass;
   const int64_t most = units <= pass ? pass / units : 1;
+  const auto work_off_lanes = c.tables->plane.slack > 0 ? work_off_pass<stack_astra> : work_off_pass<stack_exact>;
   int64_t items;
   for (int64_t item = 0; item < batch; item += items) {
     items = smaller(most, batch - item);
     c.target.sums_first = item * units;
     int32_t status = RS_OK;
     for (int64_t lane = 0; lane < items * units && !status; lane += pass)
-      status = work_off_pass(c, item * units + lane, smaller(pass, items * units - lane));
+      status = work_off_lanes(c, item * units + lane, smaller(pass, items * units - lane));
     if (!status && norm) status = rs_sum_blocks(c.operation, c.target.sums, c.blocks * units, items, norm + item);
     if (status) return status;
   }
@@ -274,5 +298,6 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
 
 } // namespace
 
-extern "C" const rs_family rs_stack_cuda;
+extern "C" const rs_family rs_stack_cuda, rs_astra_stack_cuda;
 const rs_family rs_stack_cuda = {"stack", accepts, prepare, release, forward, back};
+const rs_family rs_astra_stack_cuda = {"stack, law astra", accepts_astra, prepare_astra, release, forward, back};

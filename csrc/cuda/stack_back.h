@@ -13,14 +13,10 @@ template <int VEC> static inline size_t stack_back_bytes(int32_t stage, int32_t 
   return stages > tile ? stages : tile;
 }
 
-__device__ static inline double stack_column_of(const stack_view &view, int y, int x) {
-  return fmin(fmax(view.origin + view.along_y * y + view.along_x * x, -STACK_FAR), STACK_FAR);
-}
-
 // The first column of a view that the block's voxels see.
-__device__ static inline int32_t stack_first_column(const stack_view &view, int y, int x) {
+template <class Law> __device__ static inline int32_t stack_first_column(const stack_view &view, int y, int x) {
   constexpr int LAST = STACK_SIDE - 1;
-  return (int32_t)floor(stack_column_of(view, view.along_y < 0 ? y + LAST : y, view.along_x < 0 ? x + LAST : x));
+  return (int32_t)floor(Law::column_of(view, view.along_y < 0 ? y + LAST : y, view.along_x < 0 ? x + LAST : x));
 }
 
 // sum[across the main axis][along it] of 4 x 4 voxels: turned over where the next view has another main axis or runs the other way.
@@ -46,7 +42,7 @@ template <int VEC> __device__ static inline void stack_turn(stack_vector<VEC> (&
 
 // packed: [chunk][view][columns + detector + columns][lane], zero beside the detector. `columns` is the room for a view's window, `stage`
 // the views of a stage, an even number.
-template <int VEC>
+template <class Law, int VEC>
 __global__ void __launch_bounds__(STACK_THREADS, 1)
     stack_back(stack_plane plane, const float *packed, stack_target target, int32_t stage, int32_t columns) {
   constexpr int WIDTH = 32 * VEC;
@@ -62,7 +58,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   auto send = [&](int32_t from, int half) { // a lane sends the window of a view
     unsigned bytes = 0;
     if (lane < stage && from + lane < plane.views) {
-      int32_t first = stack_first_column(plane.view[from + lane], y, x);
+      int32_t first = stack_first_column<Law>(plane.view[from + lane], y, x);
       first = first < -columns ? -columns : first > plane.columns ? plane.columns : first; // beyond these all is zero
       bytes = columns * WIDTH * (unsigned)sizeof(float);
       stack_send(&arrivals[half], rows + (half * stage + lane) * columns * WIDTH, packed + ((from + lane) * line + first) * WIDTH, bytes);
@@ -76,8 +72,8 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
     const int across = lane % 16 / 4, k = lane % 4, along = view.turn & 1 ? 3 - k : k;
     const int top = y + warp / 4 * 4, left = x + warp % 4 * 4;
     const double position =
-        view.main == RS_Y ? stack_column_of(view, top + along, left + across) : stack_column_of(view, top + across, left + along);
-    const int32_t window = stack_first_column(view, y, x) - (slot + lane / 16) * columns;
+        view.main == RS_Y ? Law::column_of(view, top + along, left + across) : Law::column_of(view, top + across, left + along);
+    const int32_t window = stack_first_column<Law>(view, y, x) - (slot + lane / 16) * columns;
     stack_make_quads(tables + ((slot + lane / 16) * STACK_WARPS + warp) * STACK_ENTRY, position, view.back_kind, INT32_MIN, INT32_MAX,
                      view.pitch, [&](int32_t first) { return (first - window) * WIDTH * (int32_t)sizeof(float); });
   };

@@ -56,7 +56,7 @@ static inline int32_t stack_measure(const stack_plane &plane, const stack_view *
                                         end ? block->last - 1 : block->first);
         low = fmin(low, p), high = fmax(high, p);
       }
-    most = fmax(most, floor(high) - floor(low) + 3);
+    most = fmax(most, floor(high + plane.slack) - floor(low - plane.slack) + 3);
   }
   return (int32_t)fmin(most, INT32_MAX);
 }
@@ -109,7 +109,7 @@ static inline int stack_compare_blocks(const void *a, const void *b) {
 static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_view *views, stack_block_list *list) {
   *list = {};
   for (int32_t v = 0; v < plane.views; v++)
-    if (plane.supersampling > 1 || views[v].pitch > 2) return RS_OK;
+    if (plane.supersampling > 1 || fabs(views[v].column) > 2) return RS_OK;
   stack_block block;
   for (int32_t view = 0; view < plane.views; view += block.views) {
     int32_t voxels = 0;

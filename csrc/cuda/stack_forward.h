@@ -26,13 +26,8 @@ template <int VEC> static inline size_t stack_forward_bytes(int32_t planes, int3
   return stages > tile ? stages : tile;
 }
 
-__host__ __device__ static inline double stack_voxel_of(const stack_view &view, int column, int plane) {
-  const double p = view.start + view.column * column + view.plane * plane;
-  return p < -STACK_FAR ? -STACK_FAR : p > STACK_FAR ? STACK_FAR : p;
-}
-
 // upright: [chunk][y][outside + x + outside][lane]; sideways: [chunk][x][outside + y + outside][lane]; zero outside.
-template <int VEC>
+template <class Law, int VEC>
 __global__ void __launch_bounds__(STACK_THREADS, 1)
     stack_forward(stack_plane plane, const stack_block *blocks, const float *upright, const float *sideways, stack_target target) {
   constexpr int WIDTH = 32 * VEC;
@@ -49,6 +44,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   float *tables = rows + (size_t)2 * planes * voxels * WIDTH;
   const stack_view &view = plane.view[block.view + (warp < block.views * block.pieces ? warp / block.pieces : 0)]; // of this warp
   const bool reversed = view.column < 0;
+  Law law;
 
   auto find = [&](int32_t from) { // the windows of a stage by a warp, four lanes a plane
     double least = STACK_FAR, most = -STACK_FAR;
@@ -58,7 +54,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
         least = fmin(least, p);
         most = fmax(most, p);
       }
-    int32_t low = (int32_t)floor(least), high = (int32_t)floor(most) + 2;
+    int32_t low = (int32_t)floor(least - plane.slack), high = (int32_t)floor(most + plane.slack) + 2;
     for (int k = 1; k < 4; k *= 2) {
       const int32_t other_low = __shfl_xor_sync(0xffffffffu, low, k), other_high = __shfl_xor_sync(0xffffffffu, high, k);
       low = other_low < low ? other_low : low;
@@ -80,7 +76,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
     const int stage = (from - block.first) / planes, slot = (stage & 1) * planes + k + lane / 16;
     const int32_t s = from + k + lane / 16, column = block.column + warp % block.pieces * STACK_SIDE + lane % 16;
     const int32_t low = windows[stage % 3][k + lane / 16].low - slot * voxels;
-    stack_make_quads(tables + (slot * STACK_WARPS + warp) * STACK_ENTRY, stack_voxel_of(view, reversed ? column ^ 3 : column, s),
+    stack_make_quads(tables + (slot * STACK_WARPS + warp) * STACK_ENTRY, law.voxel_of(view, reversed ? column ^ 3 : column, s),
                      view.forward_kind, 0, cross, 1,
                      [&](int32_t first) { return (first == INT32_MIN ? slot * voxels : first - low) * WIDTH * (int32_t)sizeof(float); });
   };

@@ -12,7 +12,7 @@ struct stack_source {
   const int64_t *begin;
   const int32_t *index;
   const float *weight;
-  // Places come in lines: rows of voxels, or the columns of a view in the order of `view`, times its length.
+  // Places come in lines: rows of voxels, or the columns of a view in the order of `view`, times its weight.
   int32_t lines, line;
   const stack_view *view; // or null
 };
@@ -37,7 +37,7 @@ template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_p
   float scale = 1;
   if (source.view) {
     offset += (int64_t)source.view[line].view * source.line;
-    scale = source.view[line].length;
+    scale = source.view[line].weight;
   } else {
     offset += (int64_t)line * source.line;
   }

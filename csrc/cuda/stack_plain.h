@@ -1,9 +1,10 @@
 // stack_plain.h: the kernels of the `rs_stack_cuda` family for any pitch and supersampling: each thread finds its own samples in device
 // memory. A warp is one ray or voxel of a chunk of lanes, a block STACK_SIDE neighbours.
 #pragma once
+#include "stack_laws.h"
 #include "stack_pack.h"
 
-template <int VEC>
+template <class Law, int VEC>
 __global__ void __launch_bounds__(STACK_THREADS) stack_forward_plain(stack_plane plane, const float *packed, stack_target target) {
   constexpr int WIDTH = 32 * VEC;
   RS_SHARED(float, tile);
@@ -16,10 +17,11 @@ __global__ void __launch_bounds__(STACK_THREADS) stack_forward_plain(stack_plane
   const int64_t row = plane.nx * WIDTH, main_step = view.main == RS_Y ? row : WIDTH, cross_step = view.main == RS_Y ? WIDTH : row;
   packed += chunk * plane.ny * row + lane;
   stack_vector<VEC> sum = {};
+  Law law;
   if (column < plane.columns)
     for (int32_t s = 0; s < main_count; s++)
       for (int32_t q = 0; q < plane.supersampling; q++) {
-        const double position = view.start + view.column * ((double)column * plane.supersampling + q) + view.plane * s;
+        const auto position = law.voxel_of(view, column * plane.supersampling + q, s);
         if (!(position > -1 && position < cross_count)) continue;
         const int32_t cell = (int32_t)floor(position);
         const float part = (float)(position - cell);
@@ -34,7 +36,7 @@ __global__ void __launch_bounds__(STACK_THREADS) stack_forward_plain(stack_plane
       [&](int) { return view.length; });
 }
 
-template <int VEC>
+template <class Law, int VEC>
 __global__ void __launch_bounds__(STACK_THREADS) stack_back_plain(stack_plane plane, const float *packed, stack_target target) {
   constexpr int WIDTH = 32 * VEC;
   RS_SHARED(float, tile);
@@ -47,7 +49,7 @@ __global__ void __launch_bounds__(STACK_THREADS) stack_back_plain(stack_plane pl
   if (x < plane.nx)
     for (int32_t v = 0; v < plane.views; v++, packed += (int64_t)plane.columns * WIDTH) {
       const stack_view *view = plane.view + v;
-      const double centre = view->origin + view->along_y * y + view->along_x * x, reach = 1 / (double)view->pitch;
+      const double centre = Law::column_of(*view, y, x), reach = 1 / (double)view->pitch;
       const double last = fmin(centre + reach, (double)plane.columns * plane.supersampling - 1);
       for (double i = ceil(fmax(centre - reach, 0.)); i <= last; i++) {
         const float weight = 1 - view->pitch * (float)fabs(i - centre);

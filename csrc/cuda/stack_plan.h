@@ -9,20 +9,28 @@
 
 #include <math.h>
 
+// How law astra aims at voxels: pixel (0, 0) and one column along and across the main axis, from an astra_frame.
+struct stack_aim {
+  float first[2], u[2], slope, count[2];
+};
+
 // A view as the kernels see it. Views are sorted by main axis, then slope.
 struct stack_view {
   double start, column, plane;     // the plane s of the main axis is crossed at start + column i + plane s by fine column i
   double origin, along_y, along_x; // voxel (y, x) lies at fine column origin + along_y y + along_x x
   float length, pitch;             // of ray between two planes, divided by the supersampling; voxels between fine columns
+  float weight;                    // of back projection: the length
   int32_t view, main;              // its place in the public stack
   int32_t forward_kind, back_kind; // of quads, see stack_quad.h
   int32_t turn;                    // back: how quads lie: 2 along x, not y; 1 from high to low
+  stack_aim aim;
 };
 
 // The plane of a slice or a row that all kernels of a plan work on.
 struct stack_plane {
   const stack_view *view;
   int32_t views, columns, supersampling, ny, nx;
+  double slack = 0; // by how much the law may move positions
 };
 
 // Where lanes lie in a public array.

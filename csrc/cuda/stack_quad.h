@@ -6,6 +6,7 @@
 // without branches that reads every row once; there is one for each of the eight ways in which floor(s), floor(2 s) and floor(3 s) go
 // together for s up to 2.
 #pragma once
+#include "stack_laws.h"
 #include "stack_pack.h"
 
 constexpr int STACK_WARPS = 16;     // that add, with four quads each; one more brings them rows
@@ -27,6 +28,7 @@ static inline stack_view stack_view_of(const rs_geometry *geometry, const stack_
   view.start = line.start, view.column = line.column, view.plane = line.plane;
   view.view = line.view, view.main = line.main;
   view.length = (float)(rs_ray_length(geometry, &geometry->view[line.view], 0, 0) / geometry->supersampling);
+  view.weight = view.length;
   view.pitch = (float)fabs(line.column);
   const double across = 1 / line.column, along = -line.plane * across;
   view.origin = -line.start * across;
@@ -35,14 +37,15 @@ static inline stack_view stack_view_of(const rs_geometry *geometry, const stack_
   view.forward_kind = stack_kind(fabs(line.column));
   view.back_kind = stack_kind(fabs(along));
   view.turn = (line.main == RS_Y ? 0 : 2) + (along < 0);
+  if (geometry->law == RS_ASTRA) stack_set_astra(geometry, &view);
   return view;
 }
 
 // Writes a part of a table: 16 neighbouring lanes of a warp are the sums of its quads in order. `position` is this lane's, in rows, and
 // rises with k, the place of the sum in its quad; `row` gives the bytes from the rows of the stage to one of them. Where all four sums of
 // a quad lie outside low <= row < high, its weights are zero; where that holds for all four quads, the place is -1. All 32 lanes call.
-template <typename Row>
-__device__ static inline void stack_make_quads(float *table, double position, int kind, int32_t low, int32_t high, float pitch, Row row) {
+template <typename Position, typename Row>
+__device__ static inline void stack_make_quads(float *table, Position position, int kind, int32_t low, int32_t high, float pitch, Row row) {
   const int lane = threadIdx.x % 32, k = lane % 4;
   const int step1 = kind >= 4,
             step2 = kind >= 6   ? 3
