@@ -169,6 +169,22 @@ describe("variableGradients", () => {
     tf.dispose([value, grads[x.name]!, x]);
   });
 
+  it("leaves what it gives to the tidy around it, also through checkpoints of what is not trained", async () => {
+    await tf.setBackend(on);
+    const [x, w] = [random([1, 6, 6, 3], 6), tf.variable(random([3, 3, 3, 3], 7))];
+    const block = checkpoint((a, b) => tf.conv2d(tf.relu(a) as tf.Tensor4D, b as tf.Tensor4D, 1, "same"));
+    const step = () =>
+      tf.tidy(() => {
+        variableGradients(() => tf.sum(tf.square(block(block(x, w), w))) as tf.Scalar, [w]);
+      });
+    step();
+    const before = memory();
+    step();
+    assert.equal(memory().numTensors, before.numTensors);
+    assert.equal(memory().bytesInUse, before.bytesInUse);
+    tf.dispose([x, w]);
+  });
+
   it("can be differentiated itself", async () => {
     const [product] = await valuesOn(on, () => {
       const x = tf.variable(tf.tensor1d([1, 2, 3]));
