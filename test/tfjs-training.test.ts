@@ -76,6 +76,20 @@ describe("optimizers in place", () => {
     optimizer.dispose();
   });
 
+  it("leave nothing in the device's memory after 1,000 steps that was not there after 10", async () => {
+    await tf.setBackend(on);
+    const { loss, variables, tensors } = problem();
+    const optimizer = adam(1e-3);
+    const used: number[] = [];
+    for (let k = 1; k <= 1000; k++) {
+      optimizer.minimize(loss, false, variables);
+      if (k === 10 || k === 1000) used.push(memory().bytesInUse, memory().numTensors);
+    }
+    assert.deepEqual(used.slice(2), used.slice(0, 2));
+    optimizer.dispose();
+    tf.dispose(tensors);
+  });
+
   it("go on where saved weights of theirs left off", async () => {
     await tf.setBackend(on);
     const run = async (interrupted: boolean) => {
