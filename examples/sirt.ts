@@ -10,6 +10,7 @@ import { device, devices } from "raysum";
 import { readScanGeometry, reconstructScan, type ScanGeometry } from "./support/scan.ts";
 import { simulated } from "./support/simulated.ts";
 import { fail, formatSeconds } from "./support/terminal.ts";
+import { choice, number, whole } from "./support/words.ts";
 
 const usage = `Usage: bun run examples/sirt.ts [options]
 
@@ -44,14 +45,6 @@ Both:
   --json             prints one JSON object and nothing else
   --help`;
 
-function number(name: string, text: string, fits: (value: number) => boolean, expected: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !fits(value)) throw new Error(`--${name} ${text}: expected ${expected}`);
-  return value;
-}
-
-const count = (least: number) => (value: number) => Number.isInteger(value) && value >= least;
-
 function parse() {
   const { values } = parseArgs({
     options: {
@@ -82,7 +75,7 @@ function parse() {
 
 function parseRows(text: string): { start: number; stop: number } {
   const [start = Number.NaN, stop = Number.NaN, ...rest] = text.split(":").map(Number);
-  if (!count(0)(start) || !count(1)(stop) || start >= stop || rest.length > 0)
+  if (![start, stop].every(Number.isInteger) || start < 0 || start >= stop || rest.length > 0)
     throw new Error(`--rows ${text}: expected A:B with 0 <= A < B`);
   return { start, stop };
 }
@@ -90,32 +83,25 @@ function parseRows(text: string): { start: number; stop: number } {
 async function main(): Promise<void> {
   const values = parse();
   if (values.help) return console.log(usage);
-  const law = values.law;
-  if (law !== "exact" && law !== "astra") throw new Error(`--law ${law}: expected exact or astra`);
-  if (values.format !== "npy" && values.format !== "tiff")
-    throw new Error(`--format ${values.format}: expected npy or tiff`);
+  const law = choice("law", values.law, ["exact", "astra"]);
+  const format = choice("format", values.format, ["npy", "tiff"]);
   const common = {
-    law: law as "exact" | "astra",
-    iterations: number(
-      "iterations",
-      values.iterations ?? (values.input === undefined ? "20" : "100"),
-      count(1),
-      "a whole number of at least 1",
-    ),
+    law,
+    iterations: whole("iterations", values.iterations ?? (values.input === undefined ? "20" : "100"), 1),
     relaxation: number("relaxation", values.relaxation, (v) => v > 0 && v < 2, "a number between 0 and 2"),
     ...(values.min !== undefined && { min: number("min", values.min, Number.isFinite, "a number") }),
     ...(values.max !== undefined && { max: number("max", values.max, Number.isFinite, "a number") }),
     out: values.out,
     quiet: values.json,
   };
-  const size = number("size", values.size, count(2), "a whole number of at least 2");
+  const size = whole("size", values.size, 2);
   const noise = number("noise", values.noise, (v) => v >= 0 && v < 10, "a number of at least 0");
   const seed = number("seed", values.seed, Number.isSafeInteger, "a whole number");
   const rows = values.rows === undefined ? undefined : parseRows(values.rows);
   const center = values.center === undefined ? undefined : number("center", values.center, Number.isFinite, "a column");
   const chosen = device(values.device);
   if (values.threads !== undefined) {
-    const threads = number("threads", values.threads, count(1), "a whole number of at least 1");
+    const threads = whole("threads", values.threads, 1);
     for (const one of devices()) if (one.name === "cpu") one.threads = threads;
   }
 
@@ -130,7 +116,7 @@ async function main(): Promise<void> {
       device: chosen,
       input: values.input,
       geometry,
-      format: values.format,
+      format,
       ...(values.flats !== undefined && { flats: values.flats }),
       ...(values.darks !== undefined && { darks: values.darks }),
       ...(rows && { rows }),

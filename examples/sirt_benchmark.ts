@@ -17,6 +17,7 @@ import {
   volume,
 } from "raysum";
 import { fail } from "./support/terminal.ts";
+import { choice, whole } from "./support/words.ts";
 
 const usage = `Usage: bun run examples/sirt_benchmark.ts [options]
   --N N              a volume of N^3 voxels, 3N/2 views (default: 128)
@@ -79,19 +80,6 @@ function oneLine(A: Operator, y: DeviceArray, iterations: number): DeviceArray {
     before = queued;
   }
   return x;
-}
-
-function whole(name: string, text: string | undefined, least: number): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < least)
-    throw new Error(`--${name} ${text}: expected a whole number of at least ${least}`);
-  return value;
-}
-
-function choice<T extends string>(name: string, text: string, choices: readonly T[]): T {
-  const found = choices.find((one) => one === text);
-  if (found === undefined) throw new Error(`--${name} ${text}: expected ${choices.join(" or ")}`);
-  return found;
 }
 
 async function main(): Promise<void> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
@@ -240,5 +240,102 @@ describe("examples/benchmark.ts", () => {
       .split("\n");
     assert.equal(rows.length, 9);
     assert.ok(rows.every((row) => JSON.parse(row).milliseconds > 0));
+  });
+});
+
+describe("examples/learned_pd.ts", () => {
+  const tiny = ["--N", "8", "--n_iters", "2", "--rate", "3e-3"];
+  const train = (args: readonly string[]) => {
+    const { status, stdout, stderr } = runScript("examples/learned_pd.ts", [...tiny, ...args, "--json"]);
+    assert.equal(status, 0, stderr);
+    return JSON.parse(stdout) as Record<string, unknown>;
+  };
+
+  it(
+    "trains, draws three slices and the loss, and writes weights",
+    inFolder((out) => {
+      const { firstEpochLoss, lastEpochLoss, steps, files } = train([
+        "--epochs",
+        "12",
+        "--batch_size",
+        "3",
+        "--out",
+        out,
+      ]);
+      assert.equal(steps, 36);
+      assert.ok(Number(lastEpochLoss) < 0.9 * Number(firstEpochLoss), `${firstEpochLoss} to ${lastEpochLoss}`);
+      assert.deepEqual(
+        files,
+        ["slices.png", "loss.png", "weights.safetensors"].map((name) => join(out, name)),
+      );
+      assert.ok((files as string[]).slice(0, 2).every(isPng));
+    }),
+  );
+
+  it(
+    "starts from given weights and data, and compares with the losses of another run",
+    inFolder(async (folder) => {
+      const first = train(["--epochs", "1", "--out", folder]);
+      const [N, epochs, batch, unrolledIterations] = [8, 2, 4, 2];
+      copyFileSync(join(folder, "weights.safetensors"), join(folder, "weights0.safetensors"));
+      await writeNpy(join(folder, "sinogram_noisy.npy"), { shape: [N, 12, 12], data: new Float32Array(N * 144) });
+      writeFileSync(
+        join(folder, "manifest.json"),
+        JSON.stringify({ N, epochs, batch, unrolledIterations, losses: [4, 3, 2, 1] }),
+      );
+      const { law, steps, referenceLoss, firstEpochLoss } = train(["--reference", folder, "--out", folder]);
+      assert.deepEqual([law, steps, referenceLoss], ["astra", 4, 1.5]);
+      assert.ok(Number(first["firstEpochLoss"]) > 0 && Number(firstEpochLoss) > 0);
+    }),
+  );
+
+  it("says in a sentence what is wrong with its arguments", () => {
+    for (const [args, pattern] of [
+      [["--N", "10"], /--N 10: expected a multiple of 4/],
+      [["--rate", "0"], /--rate 0: expected a number between 0 and 1/],
+      [["--epochs", "0"], /--epochs 0: expected a whole number of at least 1/],
+      [["--reference", "nowhere"], /nowhere/],
+    ] as const) {
+      const { status, stderr } = runScript("examples/learned_pd.ts", args);
+      assert.equal(status, 1, `${args}`);
+      assert.match(stderr, pattern);
+      assert.equal(stderr.includes("    at "), false, `a stack trace: ${stderr}`);
+    }
+  });
+});
+
+describe("examples/learned_pd_benchmark.ts", () => {
+  const tiny = [
+    "--N",
+    "8",
+    "--n_iters",
+    "2",
+    "--num_burnin",
+    "1",
+    "--num_trials",
+    "2",
+    "--num_iterations_per_trial",
+    "1",
+  ];
+  const bench = (...args: readonly string[]) => runScript("examples/learned_pd_benchmark.ts", [...tiny, ...args]);
+
+  it("times training and inference, eager and bounced through the host", () => {
+    const { status, stdout, stderr } = bench("--train", "--inference", "--batch_size", "2");
+    assert.equal(status, 0, stderr);
+    for (const work of ["train", "inference"]) assert.match(stdout, new RegExp(`${work} 8, batch 2, .* ms a step`));
+    const ended = bench("--pingpong", "--recompute", "--json");
+    const { milliseconds, pingpong, recompute } = JSON.parse(ended.stdout);
+    assert.ok(milliseconds > 0 && pingpong && recompute, ended.stderr);
+  });
+
+  it("refuses what does not exist", () => {
+    for (const [args, pattern] of [
+      [["--conv_precision", "int4"], /--conv_precision int4: expected float32/],
+      [["--N", "7"], /--N 7: expected an even number/],
+    ] as const) {
+      const { status, stderr } = bench(...args);
+      assert.equal(status, 1, `${args}`);
+      assert.match(stderr, pattern);
+    }
   });
 });

@@ -76,6 +76,20 @@ describe("optimizers in place", () => {
     optimizer.dispose();
   });
 
+  it("leave nothing in the device's memory after 1,000 steps that was not there after 10", async () => {
+    await tf.setBackend(on);
+    const { loss, variables, tensors } = problem();
+    const optimizer = adam(1e-3);
+    const used: number[] = [];
+    for (let k = 1; k <= 1000; k++) {
+      optimizer.minimize(loss, false, variables);
+      if (k === 10 || k === 1000) used.push(memory().bytesInUse, memory().numTensors);
+    }
+    assert.deepEqual(used.slice(2), used.slice(0, 2));
+    optimizer.dispose();
+    tf.dispose(tensors);
+  });
+
   it("go on where saved weights of theirs left off", async () => {
     await tf.setBackend(on);
     const run = async (interrupted: boolean) => {
@@ -167,6 +181,22 @@ describe("variableGradients", () => {
       ) < 1e-7,
     );
     tf.dispose([value, grads[x.name]!, x]);
+  });
+
+  it("leaves what it gives to the tidy around it, also through checkpoints of what is not trained", async () => {
+    await tf.setBackend(on);
+    const [x, w] = [random([1, 6, 6, 3], 6), tf.variable(random([3, 3, 3, 3], 7))];
+    const block = checkpoint((a, b) => tf.conv2d(tf.relu(a) as tf.Tensor4D, b as tf.Tensor4D, 1, "same"));
+    const step = () =>
+      tf.tidy(() => {
+        variableGradients(() => tf.sum(tf.square(block(block(x, w), w))) as tf.Scalar, [w]);
+      });
+    step();
+    const before = memory();
+    step();
+    assert.equal(memory().numTensors, before.numTensors);
+    assert.equal(memory().bytesInUse, before.bytesInUse);
+    tf.dispose([x, w]);
   });
 
   it("can be differentiated itself", async () => {

@@ -4,7 +4,7 @@ import type { HostArray } from "../io/host_array.ts";
 import type { Operator } from "../operator.ts";
 import { formatShape, sameShape } from "../shape.ts";
 import { checkpoint } from "../tfjs/backward.ts";
-import { layer } from "../tfjs/layer.ts";
+import { type Layer, layer } from "../tfjs/layer.ts";
 import { tensorflow } from "../tfjs/tensorflow.ts";
 
 export interface LearnedPrimalDualOptions {
@@ -24,6 +24,8 @@ export interface LearnedPrimalDualOptions {
   readonly recompute?: boolean;
   /** For the first weights. 1 by default. */
   readonly seed?: number;
+  /** What projects. `layer(A, { slice: true })` by default. */
+  readonly projector?: Layer;
 }
 
 /** A network between tensors, with its weights. */
@@ -61,8 +63,9 @@ const fromPyTorch = [2, 3, 1, 0];
  * The learned primal-dual network (J. Adler and O. Öktem, IEEE Trans. Med. Imaging 37, 2018, doi:10.1109/TMI.2018.2799231) for one
  * slice: each iteration lets three convolutions of 3 x 3 update the dual memory from itself, the projection of primal channel 0 and the
  * data, and three more update the primal memory from itself and the back projection of dual channel 0; primal channel 0 is the result.
- * The defaults are those of tomosipo's example: ReLU, no biases, primal channel 0 projected (the paper has the second one), weights of their own for every iteration, all memory zero at first,
- * and first weights as PyTorch draws them (uniform within 1 / sqrt(inputs of an output)).
+ * The defaults are those of tomosipo's example: ReLU, no biases, primal channel 0 projected (the paper has the second one), weights of
+ * their own for every iteration, all memory zero at first, and first weights as PyTorch draws them (uniform within 1 / sqrt(inputs of
+ * an output)).
  *
  * @param A A projection of one slice onto one row, on the device whose backend is the active one.
  * @throws RaysumError "argument" for counts that make no network, "shape" for more than one slice.
@@ -76,7 +79,7 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
   if (activation !== "relu" && activation !== "prelu")
     throw new RaysumError("argument", `activation "${activation}": expected "relu" or "prelu"`);
   const tf = tensorflow();
-  const P = layer(A, { slice: true });
+  const { projector: P = layer(A, { slice: true }) } = options;
   let { seed = 1 } = options;
   const variables = new Map<string, Variable>();
 

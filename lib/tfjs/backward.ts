@@ -109,9 +109,8 @@ function walk<T extends Tensor>(f: () => T, xs: readonly Tensor[], dy?: Tensor):
       }
       free([node]);
     }
-    const gradients = xs.map(({ id }) => sums.get(id));
-    for (const { id } of xs) sums.delete(id);
-    return { value, gradients };
+    // Clones, so that the caller's tidy frees them: the sums themselves were kept from any.
+    return { value, gradients: xs.map(({ id }) => sums.get(id) && tf.clone(sums.get(id)!)) };
   } finally {
     free(tape);
     for (const rest of sums.values()) rest.dispose();
