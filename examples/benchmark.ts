@@ -1,101 +1,123 @@
-// Times projections and SIRT iterations on a device, on random data, as one public call each.
+// One table of what this machine does: projections and SIRT, in both laws, with their errors, beside the figures of others.
 //
 //   make benchmark
-//   make benchmark BENCH_ARGS="--sizes 128,256 --threads 1 --json"
+//   make benchmark BENCH_ARGS="--device cpu --threads 1,2 --sizes 128,256 --law exact --json"
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { coneBeam, DeviceArray, device, type Law, type Operator, operator, parallelBeam, sirt, volume } from "raysum";
+import { type Device, device, devices, type Law } from "raysum";
+import { baseline } from "./support/baselines.ts";
+import { makeCase, slices, volumes } from "./support/cases.ts";
+import { type Timing, timeProjections } from "./support/projections.ts";
+import { type SirtTimes, timeSirt } from "./support/sirt_timing.ts";
 import { fail } from "./support/terminal.ts";
+import { choice, number, whole } from "./support/words.ts";
 
 const usage = `Usage: bun run examples/benchmark.ts [options]
-  --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
+  --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else every device)
   --threads LIST     numbers of CPU threads to time, such as 1,2 (default: all there are)
-  --sizes LIST       N: volumes of N^3 voxels, 3N/2 views (default: 64,128,256)
-  --slices LIST      N: one slice of N^2 voxels (default: 256,512)
-  --seconds S        time spent on each row (default: 2)
-  --law LAW          exact (default) or astra
-  --json             one object for each row instead of the table
+  --sizes LIST       N: volumes of N^3 voxels, 3N/2 views (default: 64,128; on a GPU 128,256,512)
+  --slices LIST      N: one slice of N^2 voxels, 3N/2 views (default: 128,512; on a GPU 128,256,512,1024)
+  --work LIST        some of ${[...volumes, ...slices, "sirt"].join(", ")} (default: all)
+  --law LIST         exact, astra (default: both)
+  --seconds S        time spent on each figure, a median of calls (default: 0.5)
+  --json             one object for each figure instead of the table
   --help`;
 
-interface Row {
-  work: string;
-  size: number;
-  device: string;
-  threads: number;
-  precision: "float32";
-  law: Law;
-  milliseconds: number;
-  /** Voxels times views per second, in 1e9. */
-  gups: number;
+interface Options {
+  readonly sizes: readonly number[];
+  readonly slices: readonly number[];
+  readonly work: readonly string[];
+  readonly laws: readonly Law[];
+  readonly seconds: number;
+  readonly json: boolean;
 }
 
-interface Work {
-  name: string;
-  size: number;
-  shape: [number, number, number];
-  cone: boolean;
-}
+type Cell = string | number | undefined;
 
-function makeOperator({ size, shape, cone }: Work, on: ReturnType<typeof device>, law: Law): Operator {
-  const [depth] = shape;
-  const views = (3 * size) / 2;
-  const height = depth / size;
-  const object = volume({ shape, size: [height, 1, 1] });
-  const beam = cone
-    ? coneBeam({
-        angleCount: views,
-        detectorShape: [depth, views],
-        detectorSize: [2 * height, 3],
-        sourceOriginDistance: 2,
-        sourceDetectorDistance: 4,
-      })
-    : parallelBeam({ angleCount: views, detectorShape: [depth, views], detectorSize: [height, 1.5] });
-  return operator(object, beam, { device: on, law });
-}
-
-/** The median time of a call in milliseconds, after one to warm up: at least three calls, then as many as the time allows. */
-async function time(on: ReturnType<typeof device>, seconds: number, call: () => unknown): Promise<number> {
-  call();
-  await on.finished();
-  const times: number[] = [];
-  const end = performance.now() + seconds * 1000;
-  while (times.length < 3 || (performance.now() < end && times.length < 101)) {
-    const start = performance.now();
-    call();
-    on.finishedSync();
-    times.push(performance.now() - start);
-  }
-  times.sort((a, b) => a - b);
-  return times[times.length >> 1]!;
-}
-
-async function* rows(work: Work, on: ReturnType<typeof device>, seconds: number, law: Law): AsyncGenerator<Row> {
-  using A = makeOperator(work, on, law);
-  using x = DeviceArray.uniform(A.domainShape, { device: on, seed: 1 });
-  using y = DeviceArray.uniform(A.rangeShape, { device: on, seed: 2 });
-  using projections = DeviceArray.empty(A.rangeShape, { device: on });
-  using back = DeviceArray.empty(A.domainShape, { device: on });
-  const updates = x.size * A.beam.viewCount;
-  const row = (name: string, milliseconds: number, operators: number): Row => ({
-    work: `${work.name} ${name}`,
-    size: work.size,
-    device: on.name,
-    threads: on.name === "cpu" ? on.threads : 0,
-    precision: "float32",
-    law,
-    milliseconds,
-    gups: (operators * updates) / milliseconds / 1e6,
-  });
-  yield row("forward", await time(on, seconds, () => A(x, { out: projections })), 1);
-  yield row("back", await time(on, seconds, () => A.T(y, { out: back })), 1);
-  // From the end of the first iteration on: weights and set-up are left out.
-  const run = async (iterations: number) => {
-    const ends: number[] = [];
-    (await sirt(A, y, { iterations, onProgress: ({ elapsed }) => ends.push(elapsed * 1000) })).dispose();
-    return (ends.at(-1)! - ends[0]!) / (iterations - 1);
+/** A table that is printed row by row: widths of its columns, the first one to the left. */
+function table(title: string, head: readonly string[], widths: readonly number[], silent: boolean) {
+  const print = (cells: readonly string[]) =>
+    console.log(cells.map((cell, i) => (i ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))).join(" "));
+  let begun = false;
+  return (cells: readonly Cell[]): void => {
+    if (silent) return;
+    if (!begun) {
+      console.log(`\n${title}`);
+      print(head);
+      begun = true;
+    }
+    print(cells.map((cell) => (cell === undefined ? "-" : typeof cell === "number" ? figures(cell) : cell)));
   };
-  const roughly = await run(2);
-  yield row("sirt", await run(Math.max(3, Math.min(50, Math.round((seconds * 1000) / roughly)))), 2);
+}
+
+/** Three figures or more, and powers of ten for what is very small. */
+function figures(value: number): string {
+  if (value !== 0 && Math.abs(value) < 1e-3) return value.toExponential(1);
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+async function projections(on: Device, options: Options, common: object): Promise<void> {
+  const row = table(
+    `Projections: error against float64 at 300 places, gap of the adjoint, and ms of ${baseline.name}`,
+    ["", "exact: ms", "GUPS", "error", "gap", "astra: ms", "GUPS", "gap", "others: ms"],
+    [22, 10, 8, 8, 8, 11, 8, 8, 11],
+    options.json,
+  );
+  for (const name of [...volumes, ...slices].filter((one) => options.work.includes(one)))
+    for (const size of slices.includes(name) ? options.slices : options.sizes) {
+      const scan = makeCase(name, size);
+      const found: Partial<Record<Law, { forward: Timing; back: Timing }>> = {};
+      for (const law of options.laws)
+        found[law] = await timeProjections(scan, on, law === "astra" ? scan.astra : law, options.seconds);
+      for (const [i, work] of (["forward", "back"] as const).entries()) {
+        const [exact, astra, others] = [
+          found.exact?.[work],
+          found.astra?.[work],
+          baseline.projections[name]?.[size]?.[i],
+        ];
+        row([
+          `${name} ${size} ${work}`,
+          ...[exact?.milliseconds, exact?.gups, exact?.error, exact?.gap],
+          ...[astra?.milliseconds, astra?.gups, astra?.gap, others],
+        ]);
+        if (options.json)
+          for (const result of [exact, astra])
+            if (result) console.log(JSON.stringify({ work: `${name} ${work}`, size, ...common, ...result, others }));
+      }
+    }
+}
+
+async function reconstructions(on: Device, options: Options, common: object): Promise<void> {
+  const row = table(
+    `SIRT, ms an iteration: from host data to a host result, and the part on the device; ${baseline.name}`,
+    ["", "exact: whole", "resident", "astra: whole", "resident", "tomosipo: whole", "ASTRA: whole"],
+    [35, 12, 9, 13, 9, 15, 12],
+    options.json,
+  );
+  const gpu = on.name !== "cpu";
+  for (const beam of ["parallel", "cone"] as const)
+    for (const size of beam === "parallel"
+      ? options.sizes
+      : options.sizes.filter((one) => baseline.sirt[beam]?.[one])) {
+      const iterations = !gpu ? 20 : beam === "cone" ? 50 : size < 512 ? 200 : 20;
+      const found: Partial<Record<Law, SirtTimes>> = {};
+      for (const law of options.laws)
+        found[law] = await timeSirt({
+          ...{ beam, size, iterations, device: on, law, method: "fused", pingpong: false },
+          ...{ burnin: gpu ? 1 : 0, trials: gpu ? 3 : 1 },
+        });
+      const { exact, astra } = found;
+      const others = baseline.sirt[beam]?.[size];
+      row([
+        `sirt ${beam} ${size}, ${iterations} iterations`,
+        ...[exact?.wholeMilliseconds, exact?.residentMilliseconds],
+        ...[astra?.wholeMilliseconds, astra?.residentMilliseconds, others?.[0], others?.[1]],
+      ]);
+      if (options.json)
+        for (const result of [exact, astra])
+          if (result)
+            console.log(JSON.stringify({ work: `sirt ${beam}`, size, iterations, ...common, ...result, others }));
+    }
 }
 
 async function main(): Promise<void> {
@@ -103,49 +125,38 @@ async function main(): Promise<void> {
     options: {
       device: { type: "string" },
       threads: { type: "string" },
-      sizes: { type: "string", default: "64,128,256" },
-      slices: { type: "string", default: "256,512" },
-      seconds: { type: "string", default: "2" },
-      law: { type: "string", default: "exact" },
+      sizes: { type: "string" },
+      slices: { type: "string" },
+      work: { type: "string" },
+      law: { type: "string", default: "exact,astra" },
+      seconds: { type: "string", default: "0.5" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
   });
   if (values.help) return console.log(usage);
-  const list = (name: string, text: string) =>
-    text.split(",").map((item) => {
-      const value = Number(item);
-      if (!Number.isInteger(value) || value < 2)
-        throw new Error(`--${name} ${text}: expected whole numbers of at least 2`);
-      return value;
-    });
-  const law = values.law;
-  if (law !== "exact" && law !== "astra") throw new Error(`--law ${law}: expected exact or astra`);
-  const on = device(values.device);
-  const threads = values.threads ? values.threads.split(",").map(Number) : [0];
-  const works: Work[] = [
-    ...list("sizes", values.sizes).flatMap((size): Work[] => [
-      { name: "parallel", size, shape: [size, size, size], cone: false },
-      { name: "cone", size, shape: [size, size, size], cone: true },
-    ]),
-    ...list("slices", values.slices).map(
-      (size): Work => ({ name: "slice", size, shape: [1, size, size], cone: false }),
-    ),
-  ];
-  for (const count of threads) {
-    if (count > 0) on.threads = count;
-    if (!values.json) console.log(`${on.description}`);
-    for (const work of works)
-      for await (const row of rows(work, on, Number(values.seconds), law)) {
-        if (values.json) console.log(JSON.stringify(row));
-        else {
-          const [kind = "", name = ""] = row.work.split(" ");
-          const label = `${kind} ${row.size} ${name} ${row.precision} ${row.law}`;
-          console.log(
-            `${label.padEnd(40)} ${row.milliseconds.toFixed(2).padStart(10)} ms ${row.gups.toFixed(2).padStart(8)} GUPS`,
-          );
-        }
-      }
+  const numbers = (name: string, list: string, least: number) =>
+    list.split(",").map((item) => whole(name, item, least));
+  const works = [...volumes, ...slices, "sirt"];
+  const work = values.work?.split(",").map((item) => choice("work", item, works)) ?? works;
+  const laws = values.law.split(",").map((item) => choice<Law>("law", item, ["exact", "astra"]));
+  const seconds = number("seconds", values.seconds, (value) => value > 0, "a number above 0");
+  const threads = values.threads === undefined ? [undefined] : numbers("threads", values.threads, 1);
+  const wanted = values.device ?? process.env["RAYSUM_DEVICE"];
+  for (const on of wanted === undefined ? devices() : [device(wanted)]) {
+    const cpu = on.name === "cpu";
+    const options: Options = {
+      ...{ work, laws, seconds, json: values.json },
+      sizes: numbers("sizes", values.sizes ?? (cpu ? "64,128" : "128,256,512"), 2),
+      slices: numbers("slices", values.slices ?? (cpu ? "128,512" : "128,256,512,1024"), 2),
+    };
+    for (const count of cpu ? threads : [undefined]) {
+      if (count !== undefined) on.threads = count;
+      if (!options.json) console.log(`${on.name}: ${on.description}; float32`);
+      const common = { device: on.name, description: on.description, precision: "float32" };
+      await projections(on, options, common);
+      if (work.includes("sirt")) await reconstructions(on, options, common);
+    }
   }
 }
 

@@ -229,17 +229,40 @@ describe("examples/sirt.ts", () => {
 });
 
 describe("examples/benchmark.ts", () => {
-  it("prints one line a row of work, and the same as JSON", () => {
-    const args = ["--sizes", "8", "--slices", "16", "--seconds", "0.01"];
+  const args = ["--device", "cpu", "--sizes", "8", "--slices", "16", "--seconds", "0.01"];
+
+  it("prints a table of projections and SIRT that fits 120 columns", () => {
     const { status, stdout, stderr } = runScript("examples/benchmark.ts", args);
     assert.equal(status, 0, stderr);
-    for (const work of ["parallel 8 forward", "cone 8 back", "slice 16 sirt"])
-      assert.match(stdout, new RegExp(`${work} float32 exact +[0-9.]+ ms +[0-9.]+ GUPS`));
-    const rows = runScript("examples/benchmark.ts", [...args, "--json"])
-      .stdout.trim()
-      .split("\n");
-    assert.equal(rows.length, 9);
-    assert.ok(rows.every((row) => JSON.parse(row).milliseconds > 0));
+    for (const work of ["parallel 8", "cone 8", "curved 8", "tilted 8", "slice 16", "fan 16"])
+      assert.match(stdout, new RegExp(`^${work} forward .*\\n${work} back `, "m"));
+    assert.match(stdout, /^sirt parallel 8, 20 iterations /m);
+    for (const line of stdout.split("\n")) assert.ok(line.length <= 120, line);
+  });
+
+  it("writes the same as JSON, with errors and gaps that law exact allows", () => {
+    const { stdout } = runScript("examples/benchmark.ts", [...args, "--json"]);
+    const rows = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.equal(rows.length, 6 * 2 * 2 + 2);
+    for (const row of rows) {
+      assert.ok((row.milliseconds ?? row.wholeMilliseconds) > 0, JSON.stringify(row));
+      if (row.law === "exact" && row.milliseconds) assert.ok(row.error < 2e-6 && row.gap < 1e-6, JSON.stringify(row));
+    }
+  });
+
+  it("says in a sentence what is wrong with its arguments", () => {
+    for (const [words, pattern] of [
+      [["--work", "helix"], /--work helix: expected parallel or cone or /],
+      [["--sizes", "8,x"], /--sizes x: expected a whole number of at least 2/],
+      [["--seconds", "0"], /--seconds 0: expected a number above 0/],
+    ] as const) {
+      const { status, stderr } = runScript("examples/benchmark.ts", words);
+      assert.equal(status, 1);
+      assert.match(stderr, pattern);
+    }
   });
 });
 

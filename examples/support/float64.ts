@@ -1,6 +1,6 @@
 // Single values of the exact projector and its transpose in float64, to tell how accurate a device is at sizes where the whole
 // operator would take hours in float64.
-import type { Operator } from "raysum";
+import type { Operator, View } from "raysum";
 
 type Vector = readonly [number, number, number];
 
@@ -11,6 +11,8 @@ const cross = (a: Vector, b: Vector): Vector => [
   a[2] * b[0] - a[0] * b[2],
   a[0] * b[1] - a[1] * b[0],
 ];
+
+const vector = (at: (k: number) => number): Vector => [at(0), at(1), at(2)];
 
 /** Where the line of a ray meets the planes of its view's main axis, in voxels: position = start + slice * slope. */
 interface Ray {
@@ -23,48 +25,38 @@ interface Ray {
   readonly length: number;
 }
 
-/** The rays of an operator in law exact whose detectors are flat and not supersampled. */
+/** The point of a view's detector `up` rows and `side` columns from its centre. */
+function pixelOf({ source, centre, v, u, curvatureRadius = 0 }: View, up: number, side: number): Vector {
+  const width = Math.sqrt(dot(u, u));
+  const angle = curvatureRadius ? (side * width) / curvatureRadius : 0;
+  const along = curvatureRadius ? (curvatureRadius * Math.sin(angle)) / width : side;
+  const normal = cross(u, v);
+  const rise = 2 * curvatureRadius * Math.sin(angle / 2) ** 2;
+  const inward = (rise * Math.sign(dot(normal, subtract(source, centre)))) / Math.sqrt(dot(normal, normal));
+  return vector((k) => centre[k]! + up * v[k]! + along * u[k]! + inward * normal[k]!);
+}
+
+/** The rays of an operator in law exact without supersampling. */
 function rays(A: Operator) {
   const { volume, beam } = A;
   const [rows, columns] = beam.detectorShape;
-  const index = (p: Vector): Vector =>
-    [0, 1, 2].map(
-      (k) => (p[k]! - volume.position[k]!) / volume.voxelSize[k]! + (volume.shape[k]! - 1) / 2,
-    ) as unknown as Vector;
-  const scaled = (d: Vector): Vector => [0, 1, 2].map((k) => d[k]! / volume.voxelSize[k]!) as unknown as Vector;
-  const views = beam.views.map(({ source, centre, v, u }) => {
-    const central = scaled(beam.kind === "parallel" ? source : subtract(centre, source));
-    const [z, y, x] = [Math.abs(central[0]), Math.abs(central[1]), Math.abs(central[2])];
+  const views = beam.views.map((view) => {
+    const central = beam.kind === "parallel" ? view.source : subtract(view.centre, view.source);
+    const [z, y, x] = vector((k) => Math.abs(central[k]! / volume.voxelSize[k]!));
     const main = x >= y && x >= z ? 2 : y >= z ? 1 : 0;
-    return { source, centre, v, u, main, others: [main === 0 ? 1 : 0, main === 2 ? 1 : 2] as const };
+    return { view, main, others: [main === 0 ? 1 : 0, main === 2 ? 1 : 2] as const };
   });
-  const ray = (view: number, row: number, column: number): Ray => {
-    const { source, centre, v, u, main, others } = views[view]!;
-    const [up, side] = [row + 0.5 - rows / 2, column + 0.5 - columns / 2];
-    const pixel = [0, 1, 2].map((k) => centre[k]! + up * v[k]! + side * u[k]!) as unknown as Vector;
-    const world = beam.kind === "parallel" ? source : subtract(pixel, source);
-    const [point, direction] = [index(pixel), scaled(world)];
+  const ray = (number: number, row: number, column: number): Ray => {
+    const { view, main, others } = views[number]!;
+    const pixel = pixelOf(view, row + 0.5 - rows / 2, column + 0.5 - columns / 2);
+    const world = beam.kind === "parallel" ? view.source : subtract(pixel, view.source);
+    const point = vector((k) => (pixel[k]! - volume.position[k]!) / volume.voxelSize[k]! + (volume.shape[k]! - 1) / 2);
+    const direction = vector((k) => world[k]! / volume.voxelSize[k]!);
     const slope = others.map((k) => direction[k]! / direction[main]!) as [number, number];
     const start = others.map((k, i) => point[k]! - point[main]! * slope[i]!) as [number, number];
     return { main, others, start, slope, length: Math.sqrt(dot(world, world)) / Math.abs(direction[main]!) };
   };
-  /** The pixel (row, column), fractions included, whose ray meets a point given in voxels. */
-  const pixelAt = (view: number, voxel: Vector): readonly [number, number] => {
-    const { source, centre, v, u } = views[view]!;
-    const point = [0, 1, 2].map(
-      (k) => (voxel[k]! - (volume.shape[k]! - 1) / 2) * volume.voxelSize[k]! + volume.position[k]!,
-    ) as unknown as Vector;
-    const direction = beam.kind === "parallel" ? source : subtract(point, source);
-    // point + t direction = centre + a v + b u
-    const normal = cross(u, v);
-    const t = dot(subtract(centre, point), normal) / dot(direction, normal);
-    const hit = subtract([0, 1, 2].map((k) => point[k]! + t * direction[k]!) as unknown as Vector, centre);
-    const [vv, vu, uu] = [dot(v, v), dot(v, u), dot(u, u)];
-    const [hv, hu] = [dot(hit, v), dot(hit, u)];
-    const determinant = vv * uu - vu * vu;
-    return [(hv * uu - hu * vu) / determinant - 0.5 + rows / 2, (hu * vv - hv * vu) / determinant - 0.5 + columns / 2];
-  };
-  return { ray, pixelAt, views };
+  return { ray, views };
 }
 
 /** A x at some places of the projections (row, view, column), x given on the host. */
@@ -95,26 +87,26 @@ export function forwardAt(A: Operator, x: ArrayLike<number>, places: readonly nu
 
 /** The transpose of A, applied to y on the host, at some places of the volume (z, y, x). */
 export function backAt(A: Operator, y: ArrayLike<number>, places: readonly number[]): number[] {
-  const { ray, pixelAt, views } = rays(A);
-  const [, ny, nx] = A.volume.shape;
+  const { ray, views } = rays(A);
+  const { shape, voxelSize, position } = A.volume;
+  const [, ny, nx] = shape;
   const [rows, columns] = A.beam.detectorShape;
   return places.map((place) => {
     const voxel = [Math.floor(place / nx / ny), Math.floor(place / nx) % ny, place % nx];
     let sum = 0;
+    // Rays that see the voxel pass within one voxel of it: inside the shadow of that cube.
+    const shadows = [0, 1, 2, 3, 4, 5, 6, 7].map((corner) =>
+      A.beam.projectPoint(
+        vector(
+          (k) => (voxel[k]! + (corner & (1 << k) ? 1 : -1) - (shape[k]! - 1) / 2) * voxelSize[k]! + position[k]!,
+        ) as [number, number, number],
+      ),
+    );
     for (const [view, { main, others }] of views.entries()) {
-      // Rays that see the voxel pass within one voxel of it on its plane: inside the shadow of that square.
-      const corners = [-1, 1].flatMap((i) =>
-        [-1, 1].map((j) => {
-          const corner = [...voxel];
-          corner[others[0]]! += i;
-          corner[others[1]]! += j;
-          return pixelAt(view, corner as unknown as Vector);
-        }),
-      );
-      const range = (k: 0 | 1, count: number) => [
-        Math.max(0, Math.floor(Math.min(...corners.map((corner) => corner[k])))),
-        Math.min(count - 1, Math.ceil(Math.max(...corners.map((corner) => corner[k])))),
-      ];
+      const range = (k: 0 | 1, count: number) => {
+        const along = shadows.map((shadow) => shadow[view]![k] + (count - 1) / 2);
+        return [Math.max(0, Math.floor(Math.min(...along))), Math.min(count - 1, Math.ceil(Math.max(...along)))];
+      };
       const [firstRow = 0, lastRow = 0] = range(0, rows);
       const [firstColumn = 0, lastColumn = 0] = range(1, columns);
       for (let row = firstRow; row <= lastRow; row++)
