@@ -32,14 +32,40 @@ __global__ void __launch_bounds__(THREADS) pack(general_problem p, int32_t first
   packed[i] = value;
 }
 
-// Where the ray in row and column 0 is from the voxel (i, j, k), as a numerator, and what rows and columns add.
-struct offsets {
-  float a, b, a_row, b_row, a_column, b_column;
+// A voxel as a sight has it: where it is seen (column / depth, row / depth), how far from it the ray in row and column 0 passes, as
+// numerators, and what rows and columns add to those.
+struct bearing {
+  float column, row, depth, a, b, a_row, b_row, a_column, b_column;
 };
 
-__device__ inline offsets offsets_of(const sight &s, float i, float j, float k) {
-  return {s.a + i * s.way[1] - j * s.way[0], s.b + i * s.way[2] - k * s.way[0],    s.a_row + i * s.v[1] - j * s.v[0],
-          s.b_row + i * s.v[2] - k * s.v[0], s.a_column + i * s.u[1] - j * s.u[0], s.b_column + i * s.u[2] - k * s.u[0]};
+__device__ inline bearing bearing_of(const sight &s, float i, float j, float k) {
+  return {s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2],
+          s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2],
+          s.depth[3] + i * s.depth[0] + j * s.depth[1] + k * s.depth[2],
+          s.a + i * s.way[1] - j * s.way[0],
+          s.b + i * s.way[2] - k * s.way[0],
+          s.a_row + i * s.v[1] - j * s.v[0],
+          s.b_row + i * s.v[2] - k * s.v[0],
+          s.a_column + i * s.u[1] - j * s.u[0],
+          s.b_column + i * s.u[2] - k * s.u[0]};
+}
+
+// What a step along z adds.
+__device__ inline bearing step_of(const sight &s) {
+  if (s.main == RS_Z) return {s.column[0], s.row[0], s.depth[0], s.way[1], s.way[2], s.v[1], s.v[2], s.u[1], s.u[2]};
+  return {s.column[2], s.row[2], s.depth[2], 0, -s.way[0], 0, -s.v[0], 0, -s.u[0]};
+}
+
+__device__ inline bearing moved(const bearing &from, const bearing &step, float n) {
+  return {fmaf(n, step.column, from.column),
+          fmaf(n, step.row, from.row),
+          fmaf(n, step.depth, from.depth),
+          fmaf(n, step.a, from.a),
+          fmaf(n, step.b, from.b),
+          fmaf(n, step.a_row, from.a_row),
+          fmaf(n, step.b_row, from.b_row),
+          fmaf(n, step.a_column, from.a_column),
+          fmaf(n, step.b_column, from.b_column)};
 }
 
 __device__ inline float weigh(float a, float b) { return __saturatef(1 - fabsf(a)) * __saturatef(1 - fabsf(b)); }
@@ -50,25 +76,28 @@ __device__ inline float whole_above(float at, float first, float count) {
   return up + RAY_ROOM - RAY_ROOM;
 }
 
-// What the rays of one view add to the voxel (i, j, k). `pixels` is the sight's first pixel, `pitch` floats a row.
-template <bool CONE>
-__device__ inline float receive(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, float i, float j, float k) {
-  const float depth = CONE ? s.depth[3] + i * s.depth[0] + j * s.depth[1] + k * s.depth[2] : s.depth[3];
-  const float inverse = __fdividef(1.0f, depth);
-  const float column = (s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2]) * inverse;
-  const float row = (s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2]) * inverse;
-  const float x = whole_above(column - s.reach_column, (float)s.first_column, (float)(p.columns * p.supersampling));
-  const float y = whole_above(row - s.reach_row, (float)s.first_row, (float)(p.rows * p.sub_rows));
-  const offsets o = offsets_of(s, i, j, k);
+// What the rays of one view add to a voxel. `pixels` is the sight's first pixel, `pitch` floats a row; COLUMNS 0: as the sight says.
+template <bool CONE, int COLUMNS>
+__device__ inline float receive(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, const bearing &voxel) {
+  const float inverse = reciprocal(voxel.depth);
+  const float x = whole_above(voxel.column * inverse - s.reach_column, (float)s.first_column, (float)(p.columns * p.supersampling));
+  const float y = whole_above(voxel.row * inverse - s.reach_row, (float)s.first_row, (float)(p.rows * p.sub_rows));
   const float *line = pixels + ((int64_t)(int32_t)y * pitch + (int32_t)x);
-  float a = o.a + y * o.a_row + x * o.a_column, b = o.b + y * o.b_row + x * o.b_column, sum = 0;
+  float a = voxel.a + y * voxel.a_row + x * voxel.a_column, b = voxel.b + y * voxel.b_row + x * voxel.b_column, sum = 0;
   float way = CONE ? s.way[0] + y * s.v[0] + x * s.u[0] : 1;
-  for (int32_t m = s.near_rows; m > 0; m--, a += o.a_row, b += o.b_row, line += pitch) {
+  for (int32_t m = s.near_rows; m > 0; m--, a += voxel.a_row, b += voxel.b_row, line += pitch) {
     float a_here = a, b_here = b, way_here = way;
-    for (int32_t n = 0; n < s.near_columns; n++, a_here += o.a_column, b_here += o.b_column) {
-      const float share = CONE ? __fdividef(1.0f, way_here) : 1;
+    const auto pixel = [&](int32_t n) {
+      const float share = CONE ? reciprocal(way_here) : 1;
       sum = fmaf(weigh(a_here * share, b_here * share), line[n], sum);
+      a_here += voxel.a_column, b_here += voxel.b_column;
       if (CONE) way_here += s.u[0];
+    };
+    if (COLUMNS > 0) {
+#pragma unroll
+      for (int32_t n = 0; n < COLUMNS; n++) pixel(n);
+    } else {
+      for (int32_t n = 0; n < s.near_columns; n++) pixel(n);
     }
     if (CONE) way += s.v[0];
   }
@@ -81,12 +110,11 @@ __device__ __attribute__((noinline)) float receive_slowly(const general_problem 
   int32_t low_row = -s.first_row, high_row = p.rows * p.sub_rows - 1 - s.first_row;
   int32_t low = -s.first_column, high = p.columns * p.supersampling - 1 - s.first_column;
   const bool curved = s.turn != 0;
+  const bearing voxel = bearing_of(s, i, j, k);
   if (curved) {
     bound_curved(s, i, j, k, low, high);
   } else {
-    const float depth = s.depth[3] + i * s.depth[0] + j * s.depth[1] + k * s.depth[2], inverse = 1 / depth;
-    const float column = (s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2]) * inverse;
-    const float row = (s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2]) * inverse;
+    const float depth = voxel.depth, inverse = 1 / depth, column = voxel.column * inverse, row = voxel.row * inverse;
     // A point (e, f) beside the voxel is seen (e c_1 + f c_2) / (depth + e depth_1 + f depth_2) columns from it.
     const float nearest = fabsf(depth) - fabsf(s.depth[1]) - fabsf(s.depth[2]);
     if (nearest > 1e-4f * fabsf(depth)) { // else the footprint reaches the plane of the source
@@ -97,10 +125,9 @@ __device__ __attribute__((noinline)) float receive_slowly(const general_problem 
       bound(row, r * share + slack, low_row, high_row);
     }
   }
-  const offsets o = offsets_of(s, i, j, k);
   float sum = 0;
   for (int32_t x = low; x <= high; x++) {
-    float along = (float)x, a = o.a, b = o.b, way = s.way[0];
+    float along = (float)x, a = voxel.a, b = voxel.b, way = s.way[0];
     int32_t from = low_row, to = high_row;
     if (curved) {
       const float half = sinf(0.5f * s.turn * along), rise = 2 * half * half;
@@ -108,16 +135,17 @@ __device__ __attribute__((noinline)) float receive_slowly(const general_problem 
       a += rise * (s.a_axis + i * s.axis[1] - j * s.axis[0]), b += rise * (s.b_axis + i * s.axis[2] - k * s.axis[0]);
       way += rise * s.axis[0];
     }
-    a += along * o.a_column, b += along * o.b_column, way += along * s.u[0];
+    a += along * voxel.a_column, b += along * voxel.b_column, way += along * s.u[0];
     if (curved) { // the rows within a voxel along both axes
       const float sign = way + (float)from * s.v[0] > 0 ? 1 : -1, ahead = sign * way, step = sign * s.v[0];
       if (ahead + (float)from * step > 0 && ahead + (float)to * step > 0) {
-        above_zero(ahead - a, step - o.a_row, from, to), above_zero(ahead + a, step + o.a_row, from, to);
-        above_zero(ahead - b, step - o.b_row, from, to), above_zero(ahead + b, step + o.b_row, from, to);
+        above_zero(ahead - a, step - voxel.a_row, from, to), above_zero(ahead + a, step + voxel.a_row, from, to);
+        above_zero(ahead - b, step - voxel.b_row, from, to), above_zero(ahead + b, step + voxel.b_row, from, to);
       }
     }
     for (int32_t y = from; y <= to; y++) {
-      const float f = (float)y, share = 1 / (way + f * s.v[0]), weight = weigh((a + f * o.a_row) * share, (b + f * o.b_row) * share);
+      const float f = (float)y, share = 1 / (way + f * s.v[0]),
+                  weight = weigh((a + f * voxel.a_row) * share, (b + f * voxel.b_row) * share);
       if (weight > 0) sum += weight * pixels[(int64_t)y * pitch + x];
     }
   }
@@ -146,11 +174,20 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
     for (int32_t view = 0; view < views; view++) {
       const sight &s = sights[view];
       const float *pixels = packed + (((int64_t)(begin + view) * view_rows + s.first_row + MARGIN) * pitch + s.first_column + MARGIN);
+      const float way_z = (float)(-(DEPTH / 2)), i = s.main == RS_X ? way_x : s.main == RS_Y ? way_y : way_z;
+      const float j = s.main == RS_X ? way_y : way_x, k = s.main == RS_Z ? way_y : way_z;
+      const bearing base = bearing_of(s, i, j, k), step = step_of(s);
 #pragma unroll
       for (int n = 0; n < DEPTH; n++) {
-        const float way_z = (float)(n - DEPTH / 2), i = s.main == RS_X ? way_x : s.main == RS_Y ? way_y : way_z;
-        const float j = s.main == RS_X ? way_y : way_x, k = s.main == RS_Z ? way_y : way_z;
-        sum[n] += s.near_rows ? receive<CONE>(p, s, pixels, pitch, i, j, k) : receive_slowly(p, s, pixels, pitch, i, j, k);
+        const bearing voxel = moved(base, step, (float)n);
+        if (s.near_columns == 0)
+          sum[n] += receive_slowly(p, s, pixels, pitch, s.main == RS_Z ? i + (float)n : i, j, s.main == RS_Z ? k : k + (float)n);
+        else if (s.near_columns <= 3)
+          sum[n] += receive<CONE, 3>(p, s, pixels, pitch, voxel);
+        else if (s.near_columns == 4)
+          sum[n] += receive<CONE, 4>(p, s, pixels, pitch, voxel);
+        else
+          sum[n] += receive<CONE, 0>(p, s, pixels, pitch, voxel);
       }
     }
     for (int n = 0; n < DEPTH; n++) total[n] += sum[n];

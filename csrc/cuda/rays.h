@@ -49,22 +49,48 @@ __device__ static inline void clip(double position, double slope, double low, do
   last = fmin(last, fmax(enter, leave));
 }
 
-// The way along an axis, counted from the middle of a cell on a middle plane.
+// The way along an axis, counted from a cell on a middle plane.
 struct track {
   int cell;
   float offset, slope;
 };
 
 __device__ static inline track follow(double position, double slope) {
-  double whole = rint(position - 0.5);
-  return {(int)whole, (float)(position - 0.5 - whole), (float)slope};
+  const double whole = floor(position);
+  return {(int)whole, (float)(position - whole), (float)slope};
 }
 
-// The cell on the plane `way` from the middle plane, less the middle's, and the weight of its further voxel.
-__device__ static inline int find(const track &t, float way, float &far) {
-  float at = fmaf(way, t.slope, t.offset), room = at + RAY_ROOM;
-  far = at - (room - RAY_ROOM) + 0.5f;
+// The cell at `at` and the weight of its further voxel.
+__device__ static inline int find(float at, float &far) {
+  const float room = __fadd_rd(at, RAY_ROOM); // rounds down
+  far = at - (room - RAY_ROOM);
   return __float_as_int(room) - RAY_ROOM_BITS;
+}
+
+// The same on the plane `way` from the middle plane; the cell is counted from the middle's.
+__device__ static inline int find(const track &t, float way, float &far) { return find(fmaf(way, t.slope, t.offset), far); }
+
+// 1 / x to its last bit or the one before, for x far from the ends of float32.
+__device__ static inline float reciprocal(float x) {
+#ifdef __CUDA_ARCH__
+  float out;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+  return out;
+#else
+  return 1 / x;
+#endif
+}
+
+// base + index in one instruction, where the compiler would take three to share sums among several.
+__device__ static inline const float *place(const float *base, int32_t index) {
+#ifdef __CUDA_ARCH__
+  const float *out;
+  asm("mad.wide.s32 %0, %1, 4, %2;" : "=l"(out) : "r"(index), "l"(base));
+  __builtin_assume(__isGlobal(out));
+  return out;
+#else
+  return base + index;
+#endif
 }
 
 static inline ray_view rays_of(const rs_geometry *geometry, const rs_view *view) {

@@ -15,7 +15,7 @@ struct upright_tables {
   int32_t *order; // their numbers, on the device
   int64_t order_pointer;
   int32_t along_y;     // views of main axis y
-  int32_t taps, slots; // rows that a slice may see; rays that a row of cells may see
+  int32_t slots;       // rays that a row of cells may see, and one
   int32_t guard, line; // back: zeros before and behind a column, floats of a column
   int64_t line_z;      // forward: floats of a column of voxels
   int64_t volume_floats;
@@ -25,11 +25,14 @@ struct upright_tables {
 };
 
 void lay_out(const rs_geometry *geometry, const reach &r, upright_tables *tables) {
-  tables->taps = r.least > 1.0001 ? 2 : r.least > 0.6668 ? 3 : 4;
   tables->slots = r.slots;
-  tables->guard = 2 * ((int32_t)ceil(DEPTH / 2 / r.least) + 4);
+  tables->guard = 2 * ((int32_t)ceil(16 * MOST_LAYERS / r.least) + 4);
   tables->line = geometry->rows + 2 * tables->guard;
   tables->line_z = parts(geometry->shape[RS_Z] + 2 * BORDER, 32) * 32;
+}
+
+int64_t volume_floats(const rs_geometry *geometry, const upright_tables *tables) {
+  return (geometry->shape[RS_Y] + 2 * BORDER) * (geometry->shape[RS_X] + 2 * BORDER) * tables->line_z;
 }
 
 int accepts(const rs_geometry *geometry) {
@@ -38,7 +41,7 @@ int accepts(const rs_geometry *geometry) {
   if (geometry->supersampling > 1 || geometry->rows < 16 || geometry->shape[RS_Z] < 16 || !reach_of_all(geometry, r)) return 0;
   upright_tables tables;
   lay_out(geometry, r, &tables);
-  return (int64_t)geometry->columns * tables.line < INT32_MAX && (geometry->shape[RS_X] + 2 * BORDER) * tables.line_z < INT32_MAX;
+  return (int64_t)geometry->columns * tables.line < INT32_MAX && volume_floats(geometry, &tables) < UINT32_MAX;
 }
 
 void release(rs_plan *plan) {
@@ -76,12 +79,12 @@ int32_t prepare(rs_plan *plan) {
   reach r;
   reach_of_all(geometry, r);
   lay_out(geometry, r, tables);
-  const int32_t *n = geometry->shape, rows = geometry->rows;
+  const int32_t rows = geometry->rows;
   tables->layers = rows > 64 ? 4 : rows > 32 ? 2 : 1;
   tables->column_tiles = parts(geometry->columns, WARPS);
   tables->row_tiles = parts(rows, 32 * tables->layers);
   tables->blocks = parts(views, GROUP) * GROUP * tables->column_tiles * tables->row_tiles;
-  tables->volume_floats = (n[RS_Y] + 2 * BORDER) * (n[RS_X] + 2 * BORDER) * tables->line_z;
+  tables->volume_floats = volume_floats(geometry, tables);
   const int64_t view_floats = (int64_t)geometry->columns * tables->line, most = PACKED / view_floats;
   tables->chunk = (int32_t)(most < 1 ? 1 : most < views ? most : views);
   const int64_t forward = tables->volume_floats + 2 * tables->blocks, back = tables->chunk * view_floats;
@@ -127,14 +130,13 @@ int32_t launch_back(const rs_plan *plan, cudaStream_t stream, const rs_output &o
   const upright_tables *tables = (const upright_tables *)plan->tables;
   const int32_t *n = plan->geometry.shape;
   const bool along_y = first < tables->along_y;
+  const int layers = n[RS_Z] > 64 ? MOST_LAYERS : 2;
   const upright_problem p = problem_of(plan);
   const float *packed = plan->workspace;
-  const dim3 grid((unsigned)(parts(n[along_y ? RS_X : RS_Y], CELLS) * parts(n[along_y ? RS_Y : RS_X], WARPS) * parts(n[RS_Z], DEPTH)));
-  switch (tables->taps) {
-  case 2: return RS_LAUNCH(back<2>, grid, THREADS, 0, stream, p, output, first, count, packed);
-  case 3: return RS_LAUNCH(back<3>, grid, THREADS, 0, stream, p, output, first, count, packed);
-  default: return RS_LAUNCH(back<4>, grid, THREADS, 0, stream, p, output, first, count, packed);
-  }
+  const dim3 grid(
+      (unsigned)(parts(n[along_y ? RS_X : RS_Y], CELLS) * parts(n[along_y ? RS_Y : RS_X], WARPS) * parts(n[RS_Z], 32 * layers)));
+  if (layers == 2) return RS_LAUNCH(back<2>, grid, THREADS, 0, stream, p, output, first, count, packed);
+  return RS_LAUNCH(back<MOST_LAYERS>, grid, THREADS, 0, stream, p, output, first, count, packed);
 }
 
 int32_t project_back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {

@@ -10,10 +10,9 @@
 namespace {
 
 constexpr int CELLS = 8;              // voxels of a thread along the cross axis
-constexpr int LAYERS = 2;             // and along z, 32 slices apart
-constexpr int DEPTH = 32 * LAYERS;    // slices of a block
-constexpr int RAYS = 1024;            // rays that a block prepares at once
-constexpr int FEWEST = 16, MOST = 32; // rays that a row of cells may see
+constexpr int MOST_LAYERS = 4;        // and along z, at most, 32 slices apart
+constexpr int RAYS = 2048;            // rays that a block prepares at once
+constexpr int FEWEST = 16, MOST = 32; // places in a list of rays, whose last one is behind the end
 
 // [row][view][column] to [view][column][row], times the length of ray between two planes, for views first ... of the tables.
 __global__ void __launch_bounds__(THREADS) pack_projections(upright_problem p, int32_t first, const float *projections, float *packed) {
@@ -41,14 +40,17 @@ __global__ void __launch_bounds__(THREADS) pack_projections(upright_problem p, i
 // The rays of a view that pass a row of cells on a plane: ray n is at (across + n across_step) / (depth + n depth_step) cells.
 struct list {
   float across, across_step, depth, depth_step;
-  float rows, pitch;   // rows a slice, times depth; slices a row, times 1 / depth
+  float rows;          // rows a slice, divided by depth
   float row, row_step; // where slice 0 of the block's middle is seen, from `base`
   int32_t base, column, turn, count;
+  int32_t taps; // rows that a slice may see
 };
 
-// One of them: the row seen from slice k of the middle is row + rows k behind `at`.
+// One of them. Slice k of the middle sees the row (row + k rows), and half a row less where it sees an even number of them, from a
+// pixel; `offset` is where that is among the projections of the view, less RAY_ROOM_BITS, modulo 2^32. Behind the last one: INFINITY.
 struct member {
-  float across, pitch, row, rows;
+  float across, row, rows;
+  uint32_t offset;
 };
 
 // The list for the cells low - 1 ... high, where `low` is the first voxel and `high` the one behind the last.
@@ -67,7 +69,7 @@ __device__ void prepare_list(const upright_problem &p, const ray_view &view, int
   const double least = fmin(column[0], column[1]), most = fmax(column[0], column[1]);
   const int32_t first = (int32_t)ceil(fmin(fmax(least, 0.0), (double)p.columns));
   const int32_t last = (int32_t)floor(fmin(fmax(most, -1.0), p.columns - 1.0));
-  out.count = plane < p.shape[view.main] ? min(max(last - first + 1, 0), p.slots) : 0;
+  out.count = plane < p.shape[view.main] ? min(max(last - first + 1, 0), p.slots - 1) : 0;
   if (out.count == 0) return;
   out.column = rising ? first : last;
   out.turn = rising ? 1 : -1;
@@ -82,55 +84,74 @@ __device__ void prepare_list(const upright_problem &p, const ray_view &view, int
     out.row_step = (float)(out.turn * -(rise * u[0] + way * u[2]) * q);
     out.across = (float)(side * r.way[0] + way * r.way[1]), out.across_step = (float)(out.turn * (side * u[0] + way * u[1]));
     out.depth = (float)r.way[0], out.depth_step = (float)(out.turn * u[0]);
-    out.rows = (float)q, out.pitch = (float)fabs(way * view.v[2]);
   } else {
     out.row_step = (float)(out.turn * -(u[2] * w[0] - u[0] * w[2]) * q);
     out.across = (float)(side * w[0] + way * w[1]), out.across_step = (float)(out.turn * (u[1] * w[0] - u[0] * w[1]));
     out.depth = (float)w[0], out.depth_step = 0;
-    out.rows = (float)q, out.pitch = (float)fabs(w[0] * view.v[2]);
   }
+  out.rows = (float)q;
+  const float deepest = fmaxf(fabsf(out.depth), fabsf(out.depth + (float)(out.count - 1) * out.depth_step));
+  const float rows = fabsf(out.rows) * deepest; // a slice, at most
+  out.taps = rows < 0.9999f ? 2 : rows < 1.4998f ? 3 : 4;
 }
 
-__device__ inline member prepare_member(const upright_problem &p, const list &l, int32_t n, int32_t &offset) {
-  const float k = (float)n, depth = l.depth + k * l.depth_step, inverse = 1 / depth;
-  member out;
-  out.across = (l.across + k * l.across_step) * inverse;
-  out.pitch = l.pitch * fabsf(inverse);
-  out.rows = l.rows * depth;
-  const float row = l.row + k * l.row_step, whole = rintf(row);
-  out.row = row - whole;
+__device__ inline member prepare_member(const upright_problem &p, const list &l, int32_t n) {
+  if (n == l.count) return {INFINITY, 0, 0, 0};
+  const float k = (float)n, depth = l.depth + k * l.depth_step, row = l.row + k * l.row_step, whole = rintf(row);
+  member out = {(l.across + k * l.across_step) / depth, row - whole, l.rows * depth, 0};
   int32_t base = l.base + (int32_t)whole;
-  if (base < -p.guard / 2 || base > p.rows + p.guard / 2) base = -4, out.row = out.rows = 0; // sees none: reads zeros
-  offset = (l.column + n * l.turn) * p.line + base + p.guard;
+  if (base < -p.guard / 2 || base > p.rows + p.guard / 2) base = -p.guard / 2, out.row = 0; // where all slices see zeros
+  if (l.taps % 2 == 0) out.row -= 0.5f;
+  out.offset = (uint32_t)((l.column + n * l.turn) * p.line + base + p.guard) - RAY_ROOM_BITS;
   return out;
 }
 
-// What a ray holds at a slice.
-template <int TAPS> __device__ inline float sample(const float *rows, const member &ray, float slice) {
-  const float at = fmaf(slice, ray.rows, ray.row), shifted = TAPS % 2 ? at : at - 0.5f;
-  const float room = shifted + RAY_ROOM, whole = room - RAY_ROOM, part = (at - whole) * ray.pitch;
-  const float *from = rows + (__float_as_int(room) - RAY_ROOM_BITS);
-  float value = 0;
-#pragma unroll
-  for (int tap = -(TAPS - 1) / 2; tap <= TAPS / 2; tap++)
-    value = fmaf(__saturatef(1 - fabsf(part - (float)tap * ray.pitch)), from[tap], value);
+// What a ray holds at a slice. `pitch`: slices a row.
+template <int TAPS> __device__ inline float sample(const float *projection, const member &ray, float pitch, float slice) {
+  const float at = fmaf(slice, ray.rows, ray.row), room = at + RAY_ROOM, part = (at - (room - RAY_ROOM)) * pitch;
+  const float *from = projection + (ray.offset + __float_as_uint(room));
+  if (TAPS == 3) {
+    const float side = 1 - pitch;
+    return fmaf(__saturatef(side - part), from[-1], fmaf(__saturatef(1 - fabsf(part)), from[0], __saturatef(side + part) * from[1]));
+  }
+  const float near = 1 - 0.5f * pitch, side = 1 - 1.5f * pitch;
+  float value = fmaf(__saturatef(near - part), from[0], __saturatef(near + part) * from[1]);
+  if (TAPS == 4) value = fmaf(__saturatef(side - part), from[-1], fmaf(__saturatef(side + part), from[2], value));
   return value;
 }
 
-// A block owns WARPS planes, CELLS voxels across and DEPTH slices; views first ... of the tables, all of one main axis.
-template <int TAPS>
+// Adds the rays of a list to a row of cells.
+template <int TAPS, int LAYERS_>
+__device__ inline void spread(const member *rays, const float *projection, float slice, float (*total)[CELLS]) {
+  member ray = *rays;
+#pragma unroll
+  for (int cell = 0; cell <= CELLS; cell++) {
+    while (ray.across < (float)(cell + 1)) {
+      const float far = ray.across - (float)cell, near = 1 - far, pitch = reciprocal(fabsf(ray.rows));
+#pragma unroll
+      for (int k = 0; k < LAYERS_; k++) {
+        const float value = sample<TAPS>(projection, ray, pitch, slice + (float)(32 * k));
+        if (cell > 0) total[k][cell - 1] += near * value;
+        if (cell < CELLS) total[k][cell] += far * value;
+      }
+      ray = *++rays;
+    }
+  }
+}
+
+// A block owns WARPS planes, CELLS voxels across and 32 LAYERS_ slices; views first ... of the tables, all of one main axis.
+template <int LAYERS_>
 __global__ void __launch_bounds__(THREADS) back(upright_problem p, rs_output output, int32_t first, int32_t count, const float *packed) {
+  constexpr int DEPTH = 32 * LAYERS_;
   __shared__ list lists[RAYS / FEWEST];
-  __shared__ float store[5 * RAYS];
-  member *members = (member *)store;
-  int32_t *offsets = (int32_t *)(store + 4 * RAYS);
+  __shared__ member members[RAYS + 64];
   const int32_t main = p.view[first].main, cross = main == RS_X ? RS_Y : RS_X;
   const int64_t across = (p.shape[cross] + CELLS - 1) / CELLS, along = (p.shape[main] + WARPS - 1) / WARPS;
   const int32_t low = (int32_t)(blockIdx.x % across) * CELLS, high = min(low + CELLS, p.shape[cross]);
   const int32_t plane = (int32_t)(blockIdx.x / across % along) * WARPS, slice = (int32_t)(blockIdx.x / across / along) * DEPTH;
   const int32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int32_t stage = RAYS / (WARPS * p.slots); // views that are prepared at once
-  float total[LAYERS][CELLS] = {{0}};
+  float total[LAYERS_][CELLS] = {{0}};
   for (int32_t begin = 0; begin < count; begin += stage) {
     const int32_t views = min(stage, count - begin);
     __syncthreads();
@@ -140,37 +161,28 @@ __global__ void __launch_bounds__(THREADS) back(upright_problem p, rs_output out
     __syncthreads();
     for (int32_t i = threadIdx.x; i < views * WARPS * p.slots; i += THREADS) {
       const list &l = lists[i / p.slots];
-      if (i % p.slots < l.count) members[i] = prepare_member(p, l, i % p.slots, offsets[i]);
+      if (i % p.slots <= l.count) members[i] = prepare_member(p, l, i % p.slots);
     }
     __syncthreads();
     for (int32_t view = 0; view < views; view++) {
-      const int32_t rays = lists[view * WARPS + warp].count, start = (view * WARPS + warp) * p.slots;
+      const list &l = lists[view * WARPS + warp];
+      if (l.count == 0) continue;
+      const member *rays = members + (view * WARPS + warp) * p.slots;
       const float *projection = packed + (int64_t)(begin + view) * p.columns * p.line;
-      if (rays == 0) continue;
-      int32_t n = 0;
-      member ray = members[start];
-#pragma unroll
-      for (int cell = 0; cell <= CELLS; cell++) {
-        while (n < rays && ray.across < (float)(cell + 1)) {
-          const float far = ray.across - (float)cell;
-          const float *rows = projection + offsets[start + n];
-#pragma unroll
-          for (int k = 0; k < LAYERS; k++) {
-            const float value = sample<TAPS>(rows, ray, (float)(lane + 32 * k) - (DEPTH / 2 - 0.5f));
-            if (cell > 0) total[k][cell - 1] += (1 - far) * value;
-            if (cell < CELLS) total[k][cell] += far * value;
-          }
-          n++;
-          if (n < rays) ray = members[start + n];
-        }
+      const float middle = (float)lane - (DEPTH / 2 - 0.5f);
+      switch (l.taps) {
+      case 2: spread<2, LAYERS_>(rays, projection, middle, total); break;
+      case 3: spread<3, LAYERS_>(rays, projection, middle, total); break;
+      default: spread<4, LAYERS_>(rays, projection, middle, total);
       }
     }
   }
   // Through shared memory, so that neighbours along x are written together.
-  static_assert(WARPS * CELLS * (DEPTH + 1) <= 5 * RAYS && WARPS == 8 && CELLS == 8, "a block's voxels fit");
+  float *store = (float *)members;
+  static_assert(WARPS * CELLS * (DEPTH + 1) * sizeof *store <= sizeof members && WARPS == 8 && CELLS == 8, "a block's voxels fit");
   __syncthreads();
 #pragma unroll
-  for (int k = 0; k < LAYERS; k++)
+  for (int k = 0; k < LAYERS_; k++)
 #pragma unroll
     for (int cell = 0; cell < CELLS; cell++) store[(cell * WARPS + warp) * (DEPTH + 1) + 32 * k + lane] = total[k][cell];
   __syncthreads();

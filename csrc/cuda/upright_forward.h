@@ -24,32 +24,51 @@ __global__ void __launch_bounds__(THREADS) pack_volume(upright_problem p, const 
     if (x + j + BORDER < width) packed[(y * width + x + j + BORDER) * p.line_z + z + i + BORDER] = tile[i][j];
 }
 
-// Adds the samples of a run of planes. `at` is where cell 0 of the run's middle cell lies on the first plane.
+// Four neighbours of a point, and the share of the upper ones.
+struct cell_values {
+  float low[2], high[2], above; // of the near and the far line
+};
+
+// Those at height `z` of a plane; `line` is cell 0 beside the middle cell on the near line.
+__device__ inline void fetch(const float *line, int32_t cross, float z, int32_t cell, cell_values &out) {
+  const float *near_line = place(line, find(z, out.above) + cell), *far_line = near_line + cross;
+  out.low[0] = near_line[0], out.high[0] = near_line[1], out.low[1] = far_line[0], out.high[1] = far_line[1];
+}
+
+__device__ inline void add(const cell_values &cell, float far, float &sum) {
+  sum = fmaf(1 - far, fmaf(cell.above, cell.high[0] - cell.low[0], cell.low[0]), sum);
+  sum = fmaf(far, fmaf(cell.above, cell.high[1] - cell.low[1], cell.low[1]), sum);
+}
+
+// Adds the samples of a run of planes. `line` is where cell 0 beside the run's middle cell lies on the first plane. What a plane holds is
+// added after the next one is asked for, so that nobody waits for memory.
 template <int LAYERS_, bool INSIDE>
-__device__ inline void gather(const float *at, int64_t plane, int32_t cross, const track &a, const track *b, int32_t depth, float way,
+__device__ inline void gather(const float *line, int64_t plane, int32_t cross, const track &a, const track *b, int32_t depth, float way,
                               int count, float *total) {
-  float sum[LAYERS_] = {0};
-#pragma unroll 2
-  for (; count > 0; count--, way++, at += plane) {
-    float far;
-    const float *near_line = at + (int64_t)find(a, way, far) * cross, *far_line = near_line + cross;
-    const float near = 1 - far;
+  cell_values cells[LAYERS_];
+  float far = 0, sum[LAYERS_] = {0};
+#pragma unroll 1
+  for (int n = 0; n < count; n++, way++, line += plane) {
+    float next;
+    const float *near_line = place(line, find(a, way, next) * cross);
 #pragma unroll
     for (int k = 0; k < LAYERS_; k++) {
+      if (n > 0) add(cells[k], far, sum[k]);
       float z = fmaf(way, b[k].slope, b[k].offset);
       if (!INSIDE) z = fminf(fmaxf(z, (float)(-BORDER - b[k].cell)), (float)(depth - b[k].cell));
-      const float room = z + RAY_ROOM, above = z - (room - RAY_ROOM) + 0.5f;
-      const int32_t cell = __float_as_int(room) - RAY_ROOM_BITS + b[k].cell;
-      const float low = near * near_line[cell] + far * far_line[cell], high = near * near_line[cell + 1] + far * far_line[cell + 1];
-      sum[k] += fmaf(above, high - low, low);
+      fetch(near_line, cross, z, b[k].cell, cells[k]);
     }
+    far = next;
   }
 #pragma unroll
-  for (int k = 0; k < LAYERS_; k++) total[k] += sum[k];
+  for (int k = 0; k < LAYERS_; k++) {
+    add(cells[k], far, sum[k]);
+    total[k] += sum[k];
+  }
 }
 
 template <int LAYERS_>
-__global__ void __launch_bounds__(THREADS) forward(upright_problem p, rs_output output, const float *packed, double *squares) {
+__global__ void __launch_bounds__(THREADS, 3) forward(upright_problem p, rs_output output, const float *packed, double *squares) {
   __shared__ float found[WARPS][32 * LAYERS_ + 1];
   const int32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int64_t block = blockIdx.x;
@@ -77,19 +96,23 @@ __global__ void __launch_bounds__(THREADS) forward(upright_problem p, rs_output 
       const int32_t middle = plane + RAY_RUN / 2, count = min(end - plane, RAY_RUN);
       track b[LAYERS_];
       bool inside = true, outside = true;
+#pragma unroll
       for (int k = 0; k < LAYERS_; k++) {
-        const double z = height + k * more_height, dz = rise + k * more_rise, from = z + plane * dz, to = from + (count - 1) * dz;
-        b[k] = follow(z + middle * dz, dz);
-        inside = inside && fmin(from, to) > -1.5 && fmax(from, to) < p.shape[RS_Z] + 0.5;
-        outside = outside && (fmax(from, to) < -1 || fmin(from, to) > p.shape[RS_Z]);
+        const double dz = rise + k * more_rise;
+        b[k] = follow(height + k * more_height + middle * dz, dz);
+        const float z = (float)b[k].cell + b[k].offset, enter = z + (float)(plane - middle) * b[k].slope;
+        const float leave = enter + (float)(count - 1) * b[k].slope, low = fminf(enter, leave), high = fmaxf(enter, leave);
+        inside = inside && low > -1.5f && high < (float)p.shape[RS_Z] + 0.5f;
+        outside = outside && (high < -1.1f || low > (float)p.shape[RS_Z] + 0.1f);
       }
       if (__all_sync(0xffffffffu, outside)) continue;
-      const track a = follow(position + middle * slope, slope);
-      const float *at = packed + (plane + BORDER) * plane_step + (int64_t)(a.cell + BORDER) * cross_step + BORDER;
+      track a = follow(position + middle * slope, slope);
+      a.slope = __shfl_sync(0xffffffffu, a.slope, 0);
+      const float *line = packed + (plane + BORDER) * plane_step + (int64_t)(a.cell + BORDER) * cross_step + BORDER;
       if (__all_sync(0xffffffffu, inside))
-        gather<LAYERS_, true>(at, plane_step, cross_step, a, b, p.shape[RS_Z], (float)(plane - middle), count, sum);
+        gather<LAYERS_, true>(line, plane_step, cross_step, a, b, p.shape[RS_Z], (float)(plane - middle), count, sum);
       else
-        gather<LAYERS_, false>(at, plane_step, cross_step, a, b, p.shape[RS_Z], (float)(plane - middle), count, sum);
+        gather<LAYERS_, false>(line, plane_step, cross_step, a, b, p.shape[RS_Z], (float)(plane - middle), count, sum);
     }
     const double flat = view.voxel[0] * view.voxel[0] + slope * slope * view.voxel[1] * view.voxel[1];
     for (int k = 0; k < LAYERS_; k++) {

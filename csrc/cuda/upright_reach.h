@@ -9,7 +9,7 @@ constexpr double STEEP = 4; // most cells a plane
 // What the volume asks of back and forward; all 0 where a view is not for this family.
 struct reach {
   double least, most; // slices from row to row
-  int32_t slots;      // columns that a row of cells sees
+  int32_t slots;      // columns that a row of cells sees, and at least one more
 };
 
 bool reach_of(const rs_geometry *geometry, const rs_view *view, reach &out) {
@@ -40,8 +40,8 @@ bool reach_of(const rs_geometry *geometry, const rs_view *view, reach &out) {
   }
   out.least = least * up, out.most = most * up;
   const double columns = (CELLS + 1) / (least * across) + 2;
-  if (!(out.least >= 0.5001 && columns <= MOST)) return false; // at most 4 taps
-  out.slots = columns <= FEWEST ? FEWEST : MOST;
+  if (!(out.least >= 0.5001 && columns < MOST)) return false; // at most 4 rows a slice
+  out.slots = columns < FEWEST ? FEWEST : MOST;
   return true;
 }
 
