@@ -23,11 +23,11 @@ struct astra_tables {
   int64_t aimed_pointer, view_pointer;
   bool used[3]; // main axes
   bool upright, line;
-  astra_columns columns;   // chunk 0: not this way
-  int32_t per_lane;        // rows of a lane in upright forward
-  int32_t per_pass;        // views that back_columns packs at a time
-  int64_t packed_floats;   // of the workspace; then the sums of squares of forward's blocks
-  int64_t between, blocks; // where sums over passes are kept, in floats; blocks of forward
+  astra_columns columns; // chunk 0: not this way
+  int32_t per_lane;      // rows of a lane in upright forward
+  int32_t per_pass;      // views that back_columns packs at a time
+  int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks
+  int64_t blocks;        // of forward
 };
 
 int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -138,8 +138,7 @@ void size_back(const rs_geometry *geometry, astra_tables *tables) {
     const int64_t image = 2 * (int64_t)tables->columns.lines * tables->columns.length, most = larger(1, PASS_FLOATS / image),
                   passes = parts(geometry->views, most);
     tables->per_pass = (int32_t)parts(geometry->views, passes);
-    tables->between = tables->per_pass * image;
-    floats = tables->between + (passes > 1 ? voxel_count(geometry) : 0);
+    floats = tables->per_pass * image;
   }
   tables->packed_floats = larger(tables->packed_floats, floats);
 }
@@ -314,7 +313,7 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
 
 // ---- back
 
-// Pass by pass: the sums of all but the last one are kept behind the packed views.
+// Pass by pass, which add to each other in the target; an update is clamped once all are in.
 int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
@@ -322,7 +321,6 @@ int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const r
   const astra_columns &columns = tables->columns;
   cudaStream_t stream = rs_cuda_stream(operation);
   float2 *packed = (float2 *)plan->workspace;
-  float *between = plan->workspace + tables->between;
   const dim3 grid((unsigned)(parts(shape[RS_X], STACK_SIDE) * parts(shape[RS_Y], STACK_SIDE)), (unsigned)parts(shape[RS_Z], columns.chunk));
   astra_columns_work work = {};
   work.packed = packed;
@@ -338,10 +336,10 @@ int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const r
     const bool last = geometry->views - first <= tables->per_pass;
     work.view_count = last ? geometry->views - first : tables->per_pass;
     work.views = tables->view + first;
-    work.before = first ? between : nullptr;
     work.target.output = output;
-    work.target.output.target = last ? output.target + item : between;
-    if (!last) work.target.output.mode = RS_STORE;
+    work.target.output.target = output.target + item;
+    if (first && output.mode == RS_STORE) work.target.output.mode = RS_ADD;
+    if (!last) work.target.output.minimum = -INFINITY, work.target.output.maximum = INFINITY;
     int32_t status = RS_LAUNCH(astra_pack_columns, pack_grid(parts(columns.lines, 32) * parts(columns.length, 32), work.view_count),
                                dim3(32, 8), 0, stream, packed, projections + (int64_t)first * geometry->columns, work.view_count,
                                geometry->rows, geometry->columns, (int64_t)geometry->views, columns);

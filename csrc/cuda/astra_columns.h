@@ -20,7 +20,6 @@ struct astra_columns_work {
   stack_target target;
   const astra_view *views;
   const float2 *packed;
-  const float *before; // what earlier views added up to, or null
   int32_t view_count, height, width;
   astra_columns columns;
 };
@@ -163,15 +162,6 @@ template <int VEC, int power> __global__ void __launch_bounds__(STACK_THREADS, 1
       tile[((warp / 4 * 4 + p / 4) * STACK_SIDE + warp % 4 * 4 + p % 4) * STACK_TILE_STRIDE<VEC> + lane + 32 * k] = sum[p][k];
   __syncthreads();
   const int32_t high = min(work.height - y0, STACK_SIDE), wide = work.width - x0;
-  if (work.before) {
-    for (int k = threadIdx.x; k < PLACES * CHUNK; k += STACK_THREADS) {
-      const int x = k % STACK_SIDE, y = k / STACK_SIDE % STACK_SIDE, z = k / PLACES;
-      if (x < wide && y < high && z0 + z < work.target.lanes.count)
-        tile[(y * STACK_SIDE + x) * STACK_TILE_STRIDE<VEC> + z] +=
-            work.before[((int64_t)(z0 + z) * work.height + y0 + y) * work.width + x0 + x];
-    }
-    __syncthreads();
-  }
   stack_finish<VEC>(
       work.target, tile, high, chunk, [&](int) { return wide; }, [&](int row) { return (size_t)(y0 + row) * work.width + x0; },
       [](int) { return 1.0f; });
