@@ -22,7 +22,7 @@ struct astra_tables {
   astra_view *view;
   int64_t aimed_pointer, view_pointer;
   bool used[3]; // main axes
-  bool upright, line;
+  bool upright, line, line_back;
   astra_columns columns; // chunk 0: not this way
   int32_t per_lane;      // rows of a lane in upright forward
   int32_t per_pass;      // views that back_columns packs at a time
@@ -69,6 +69,17 @@ bool is_line(const rs_geometry *geometry) {
   return line && geometry->supersampling == 1 && geometry->voxel_supersampling == 1;
 }
 
+// Is the source so far from every voxel that float32 can follow how places change from one to the next?
+bool keeps_away(const rs_geometry *geometry, const astra_view *view) {
+  bool away = true;
+  for (int32_t i = 0; i < geometry->views && geometry->beam == RS_CONE; i++)
+    for (int corner = 0; corner < 4; corner++) {
+      const double *depth = view[i].depth, y = corner & 1 ? geometry->shape[RS_Y] : -1, x = corner & 2 ? geometry->shape[RS_X] : -1;
+      away = away && depth[1] * y + depth[2] * x + depth[3] > 32 * fmax(fabs(depth[1]), fabs(depth[2]));
+    }
+  return away;
+}
+
 int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, astra_view *view) {
   const rs_geometry *geometry = &plan->geometry;
   for (int32_t i = 0; i < geometry->views; i++) {
@@ -85,6 +96,7 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
     astra_make_view(geometry, from, &view[i]);
   }
   tables->line = is_line(geometry);
+  tables->line_back = tables->line && keeps_away(geometry, view);
   tables->upright = is_upright(geometry, aimed);
   bool flat = geometry->voxel_supersampling == 1;
   for (int32_t i = 0; i < geometry->views; i++) flat = flat && view[i].turn == 0;
@@ -129,7 +141,7 @@ void size_forward(const rs_geometry *geometry, astra_tables *tables) {
 // What back needs of it.
 void size_back(const rs_geometry *geometry, astra_tables *tables) {
   int64_t floats = astra_image_floats(geometry) * geometry->views;
-  if (tables->line) {
+  if (tables->line_back) {
     floats = 2 * (int64_t)geometry->views * (geometry->columns + 2);
     tables->packed_floats = larger(tables->packed_floats, floats);
     return;
@@ -356,7 +368,7 @@ int32_t back_line(const rs_operation *operation, const rs_plan *plan, const rs_o
   int32_t status = RS_LAUNCH(astra_pack_lines, dim3((unsigned)parts((int64_t)work.view_count * (work.detectors + 2), 256)), dim3(256), 0,
                              stream, (float2 *)work.rows, (float2 *)nullptr, projections, work.view_count, work.detectors);
   if (status) return status;
-  const dim3 grid((unsigned)(parts(work.width, 32) * parts(work.height, 8)));
+  const dim3 grid((unsigned)(parts(work.width, 32) * parts(work.height, 8 * ASTRA_LINE_VOXELS)));
   auto *kernel = !work.cone ? astra_line_back<0> : plan->geometry.law == RS_ASTRA_2D ? astra_line_back<1> : astra_line_back<2>;
   return RS_LAUNCH(kernel, grid, dim3(256), 0, stream, work);
 }
@@ -391,7 +403,7 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
-  auto *run = tables->line ? back_line : tables->columns.chunk ? back_columns : back_general;
+  auto *run = tables->line_back ? back_line : tables->columns.chunk ? back_columns : back_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * voxels), projections + item * pixels);
     if (status) return status;
