@@ -1,9 +1,9 @@
 // astra.cu: the CUDA family of the laws of ASTRA: what csrc/astra.c computes, on a GPU.
 //
 // The workspace holds one batch item's volume or projections with a border of zeros, laid out for the kernels that read them. Where
-// detector columns stand along z (`upright`), those of astra_upright.h do both directions, else those of astra_forward.h and
-// astra_back.h.
+// detector columns stand along z, those of astra_upright.h and astra_columns.h, else those of astra_forward.h and astra_back.h.
 #include "astra_back.h"
+#include "astra_columns.h"
 #include "astra_forward.h"
 #include "astra_line.h"
 #include "astra_pack.h"
@@ -13,18 +13,21 @@
 
 namespace {
 
-constexpr int64_t QUAD_FLOATS = INT64_C(1) << 27; // that upright back packs at a time, roughly: 512 MiB
+constexpr int64_t PASS_FLOATS = INT64_C(1) << 27; // that back_columns packs at a time, roughly: 512 MiB
+
+constexpr int32_t ASTRA_FEW = 8; // slices below which lanes are not slices
 
 struct astra_tables {
   astra_aimed *aimed;
   astra_view *view;
   int64_t aimed_pointer, view_pointer;
   bool used[3]; // main axes
-  bool upright, upright_back, line;
-  int32_t per_lane;        // rows of a lane in upright forward
-  int32_t per_pass;        // views that upright back packs at a time
-  int64_t packed_floats;   // of the workspace; then the sums of squares of forward's blocks
-  int64_t between, blocks; // where sums over passes are kept, in floats; blocks of forward
+  bool upright, line, line_back;
+  astra_columns columns; // chunk 0: not this way
+  int32_t per_lane;      // rows of a lane in upright forward
+  int32_t per_pass;      // views that back_columns packs at a time
+  int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks
+  int64_t blocks;        // of forward
 };
 
 int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -66,6 +69,17 @@ bool is_line(const rs_geometry *geometry) {
   return line && geometry->supersampling == 1 && geometry->voxel_supersampling == 1;
 }
 
+// Is the source so far from every voxel that float32 can follow how places change from one to the next?
+bool keeps_away(const rs_geometry *geometry, const astra_view *view) {
+  bool away = true;
+  for (int32_t i = 0; i < geometry->views && geometry->beam == RS_CONE; i++)
+    for (int corner = 0; corner < 4; corner++) {
+      const double *depth = view[i].depth, y = corner & 1 ? geometry->shape[RS_Y] : -1, x = corner & 2 ? geometry->shape[RS_X] : -1;
+      away = away && depth[1] * y + depth[2] * x + depth[3] > 32 * fmax(fabs(depth[1]), fabs(depth[2]));
+    }
+  return away;
+}
+
 int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, astra_view *view) {
   const rs_geometry *geometry = &plan->geometry;
   for (int32_t i = 0; i < geometry->views; i++) {
@@ -82,8 +96,13 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
     astra_make_view(geometry, from, &view[i]);
   }
   tables->line = is_line(geometry);
-  tables->upright = tables->upright_back = is_upright(geometry, aimed);
-  for (int32_t i = 0; i < geometry->views; i++) tables->upright_back = tables->upright_back && view[i].turn == 0;
+  tables->line_back = tables->line && keeps_away(geometry, view);
+  tables->upright = is_upright(geometry, aimed);
+  bool flat = geometry->voxel_supersampling == 1;
+  for (int32_t i = 0; i < geometry->views; i++) flat = flat && view[i].turn == 0;
+  if (!tables->upright || !flat || geometry->shape[RS_Z] < ASTRA_FEW ||
+      !astra_plan_columns(geometry, view, rs_cuda_multiprocessors(plan->device), &tables->columns))
+    tables->columns.chunk = 0;
   int32_t status =
       rs_cuda_table(plan->device, aimed, geometry->views * (int64_t)sizeof *aimed, (void **)&tables->aimed, &tables->aimed_pointer);
   return status ? status
@@ -122,17 +141,16 @@ void size_forward(const rs_geometry *geometry, astra_tables *tables) {
 // What back needs of it.
 void size_back(const rs_geometry *geometry, astra_tables *tables) {
   int64_t floats = astra_image_floats(geometry) * geometry->views;
-  if (tables->line) {
+  if (tables->line_back) {
     floats = 2 * (int64_t)geometry->views * (geometry->columns + 2);
     tables->packed_floats = larger(tables->packed_floats, floats);
     return;
   }
-  if (tables->upright_back) {
-    const int64_t image = 4 * (int64_t)(geometry->rows + 2) * (geometry->columns + 2), most = larger(1, QUAD_FLOATS / image),
+  if (tables->columns.chunk) {
+    const int64_t image = 2 * (int64_t)tables->columns.lines * tables->columns.length, most = larger(1, PASS_FLOATS / image),
                   passes = parts(geometry->views, most);
     tables->per_pass = (int32_t)parts(geometry->views, passes);
-    tables->between = tables->per_pass * image;
-    floats = tables->between + (passes > 1 ? voxel_count(geometry) : 0);
+    floats = tables->per_pass * image;
   }
   tables->packed_floats = larger(tables->packed_floats, floats);
 }
@@ -307,42 +325,37 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
 
 // ---- back
 
-// Pass by pass: the sums of all but the last one are kept behind the packed views.
-int32_t back_upright(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
+// Pass by pass, which add to each other in the target; an update is clamped once all are in.
+int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
-  const int32_t *shape = geometry->shape, count = shape[RS_Z] > 4 ? 16 : shape[RS_Z] > 1 ? 4 : 1;
+  const int32_t *shape = geometry->shape;
+  const astra_columns &columns = tables->columns;
   cudaStream_t stream = rs_cuda_stream(operation);
-  float4 *packed = (float4 *)plan->workspace;
-  float *between = plan->workspace + tables->between;
-  const dim3 grid((unsigned)(parts(shape[RS_X], 32) * parts(shape[RS_Y], 8) * parts(shape[RS_Z], count))), block(32, 8);
-  astra_quads_work work = {};
+  float2 *packed = (float2 *)plan->workspace;
+  const dim3 grid((unsigned)(parts(shape[RS_X], STACK_SIDE) * parts(shape[RS_Y], STACK_SIDE)), (unsigned)parts(shape[RS_Z], columns.chunk));
+  astra_columns_work work = {};
   work.packed = packed;
-  work.rows = geometry->rows;
-  work.columns = geometry->columns;
-  work.depth = shape[RS_Z];
   work.height = shape[RS_Y];
   work.width = shape[RS_X];
-  work.sub_rows = work.sub_slices = geometry->voxel_supersampling;
+  work.columns = columns;
+  work.target.lanes = {0, shape[RS_Z], shape[RS_Z], 0, (int64_t)shape[RS_Y] * shape[RS_X]};
   const bool cone = geometry->beam == RS_CONE;
-  auto *kernel = count == 16  ? (cone ? astra_upright_back<16, 2> : astra_upright_back<16, 0>)
-                 : count == 4 ? (cone ? astra_upright_back<4, 2> : astra_upright_back<4, 0>)
-                              : (cone ? astra_upright_back<1, 2> : astra_upright_back<1, 0>);
+  auto *kernel = columns.chunk == 128  ? (cone ? astra_columns_back<4, 2> : astra_columns_back<4, 0>)
+                 : columns.chunk == 64 ? (cone ? astra_columns_back<2, 2> : astra_columns_back<2, 0>)
+                                       : (cone ? astra_columns_back<1, 2> : astra_columns_back<1, 0>);
   for (int32_t first = 0; first < geometry->views; first += tables->per_pass) {
     const bool last = geometry->views - first <= tables->per_pass;
     work.view_count = last ? geometry->views - first : tables->per_pass;
     work.views = tables->view + first;
-    work.before = first ? between : nullptr;
-    work.item = last ? item : 0;
-    work.output = output;
-    if (!last) {
-      work.output.mode = RS_STORE;
-      work.output.target = between;
-    }
-    int32_t status = RS_LAUNCH(astra_pack_quads, pack_grid(parts(geometry->rows + 2, 8), work.view_count), dim3(32, 8), 0, stream, packed,
-                               projections + (int64_t)first * geometry->columns, work.view_count, geometry->rows, geometry->columns,
-                               (int64_t)geometry->views);
-    if (!status) status = RS_LAUNCH(kernel, grid, block, 0, stream, work);
+    work.target.output = output;
+    work.target.output.target = output.target + item;
+    if (first && output.mode == RS_STORE) work.target.output.mode = RS_ADD;
+    if (!last) work.target.output.minimum = -INFINITY, work.target.output.maximum = INFINITY;
+    int32_t status = RS_LAUNCH(astra_pack_columns, pack_grid(parts(columns.lines, 32) * parts(columns.length, 32), work.view_count),
+                               dim3(32, 8), 0, stream, packed, projections + (int64_t)first * geometry->columns, work.view_count,
+                               geometry->rows, geometry->columns, (int64_t)geometry->views, columns);
+    if (!status) status = RS_LAUNCH(kernel, grid, dim3(STACK_THREADS), astra_columns_bytes(columns), stream, work);
     if (status) return status;
   }
   return RS_OK;
@@ -355,7 +368,7 @@ int32_t back_line(const rs_operation *operation, const rs_plan *plan, const rs_o
   int32_t status = RS_LAUNCH(astra_pack_lines, dim3((unsigned)parts((int64_t)work.view_count * (work.detectors + 2), 256)), dim3(256), 0,
                              stream, (float2 *)work.rows, (float2 *)nullptr, projections, work.view_count, work.detectors);
   if (status) return status;
-  const dim3 grid((unsigned)(parts(work.width, 32) * parts(work.height, 8)));
+  const dim3 grid((unsigned)(parts(work.width, 32) * parts(work.height, 8 * ASTRA_LINE_VOXELS)));
   auto *kernel = !work.cone ? astra_line_back<0> : plan->geometry.law == RS_ASTRA_2D ? astra_line_back<1> : astra_line_back<2>;
   return RS_LAUNCH(kernel, grid, dim3(256), 0, stream, work);
 }
@@ -390,7 +403,7 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
-  auto *run = tables->line ? back_line : tables->upright_back ? back_upright : back_general;
+  auto *run = tables->line_back ? back_line : tables->columns.chunk ? back_columns : back_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * voxels), projections + item * pixels);
     if (status) return status;

@@ -79,30 +79,70 @@ __global__ void __launch_bounds__(256) astra_line_forward(astra_line_work work) 
   if (threadIdx.x == 0) work.squares[blockIdx.x] = square;
 }
 
-// A thread is a voxel. `power`: of the depth by which the weight is divided.
+// A view as the voxels of a block see it, as offsets from the block's middle: where they are seen, from place `base` on and times the
+// depth, and the depth, both with their steps along y and x. Numbers so small have float32 to spare.
+struct astra_line_view {
+  float seen, seen_y, seen_x, weight, depth, depth_y, depth_x;
+  int32_t base;
+};
+
+constexpr int ASTRA_LINE_VOXELS = 2; // of a thread, 8 lines apart
+
+template <int power> __device__ inline astra_line_view astra_approach(const astra_view &view, double y, double x) {
+  const double *c = view.column, *d = view.depth, seen = c[1] * y + c[2] * x + c[3], depth = power ? d[1] * y + d[2] * x + d[3] : 1,
+               offset = power ? RS_TEXTURE_OFFSET : 0, base = rint(fmin(fmax(seen / depth + offset, -1e9), 1e9)), from = base - offset;
+  if (!power) return {(float)(seen - base), (float)c[1], (float)c[2], (float)view.weight, 1, 0, 0, (int32_t)base};
+  return {(float)(seen - from * depth),
+          (float)(c[1] - from * d[1]),
+          (float)(c[2] - from * d[2]),
+          (float)view.weight,
+          (float)depth,
+          (float)d[1],
+          (float)d[2],
+          (int32_t)base};
+}
+
+// A block is 32 x 16 voxels. `power`: of the depth by which the weight is divided.
 template <int power> __global__ void __launch_bounds__(256) astra_line_back(astra_line_work work) {
+  constexpr int VIEWS = 256, HIGH = 8 * ASTRA_LINE_VOXELS;
+  __shared__ astra_line_view views[VIEWS];
   const uint32_t tiles = (work.width + 31) / 32;
-  const int32_t x = blockIdx.x % tiles * 32 + threadIdx.x % 32, y = blockIdx.x / tiles * 8 + threadIdx.x / 32;
-  if (x >= work.width || y >= work.height) return;
-  const uint32_t last = 256 * ((uint32_t)work.detectors + 1);
+  const int32_t x0 = blockIdx.x % tiles * 32, y0 = blockIdx.x / tiles * HIGH, lane = threadIdx.x % 32, warp = threadIdx.x / 32,
+                last = 256 * (work.detectors + 1);
   const int n = work.supersampling;
-  float sum = 0;
-  for (int sub = 0; sub < n * n; sub++) {
-    const double at_y = y + (sub / n + 0.5) / n - 0.5, at_x = x + (sub % n + 0.5) / n - 0.5;
-    const float2 *line = work.rows;
-#pragma unroll 4
-    for (int32_t i = 0; i < work.view_count; i++, line += work.detectors + 2) {
-      const astra_view &view = work.views[i];
-      double p = view.column[1] * at_y + view.column[3] + view.column[2] * at_x;
-      float share = (float)view.weight;
-      if (power) {
-        const double near = astra_reciprocal(view.depth[1] * at_y + view.depth[3] + view.depth[2] * at_x);
-        p = p * near + RS_TEXTURE_OFFSET;
-        share *= (float)(power == 2 ? near * near : fabs(near));
-        if (!(share < FLT_MAX)) share = 0, p = -1;
+  float sum[ASTRA_LINE_VOXELS] = {};
+  for (int32_t first = 0; first < work.view_count; first += VIEWS) {
+    __syncthreads(); // the views before were read
+    if (first + (int32_t)threadIdx.x < work.view_count)
+      views[threadIdx.x] = astra_approach<power>(work.views[first + threadIdx.x], y0 + 0.5 * (HIGH - 1), x0 + 15.5);
+    __syncthreads();
+    const int32_t count = min(work.view_count - first, VIEWS);
+    for (int sub = 0; sub < n * n; sub++) {
+      const float y = warp - 0.5f * (HIGH - 1) + (sub / n + 0.5f) / n - 0.5f, x = lane - 15.5f + (sub % n + 0.5f) / n - 0.5f;
+      const float2 *line = work.rows + first * (int64_t)(work.detectors + 2);
+#pragma unroll 2
+      for (int32_t i = 0; i < count; i++, line += work.detectors + 2) {
+        const astra_line_view view = views[i];
+#pragma unroll
+        for (int k = 0; k < ASTRA_LINE_VOXELS; k++) {
+          float seen = fmaf(view.seen_x, x, fmaf(view.seen_y, y + 8 * k, view.seen)), share = view.weight;
+          if (power) {
+            const float depth = fmaf(view.depth_x, x, fmaf(view.depth_y, y + 8 * k, view.depth));
+            float near = __fdividef(1, depth);
+            near = fmaf(near, fmaf(-depth, near, 1), near);
+            seen *= near;
+            share *= power == 2 ? near * near : fabsf(near);
+          }
+          const float rounded = __fadd_rd(fminf(fmaxf(seen, -4e6f), 4e6f), 1.5f * RS_MAGIC);
+          const int32_t place = view.base + (int32_t)(__float_as_uint(rounded) - __float_as_uint(1.5f * RS_MAGIC));
+          sum[k] = fmaf(share, astra_line_sample(line, (uint32_t)min(max(place, 0), last)), sum[k]);
+        }
       }
-      sum = fmaf(share, astra_line_sample(line, (uint32_t)min(max(__double2int_rd(p), 0), (int)last)), sum);
     }
   }
-  rs_finish(work.output, work.item, (size_t)y * work.width + x, sum / (float)(n * n));
+#pragma unroll
+  for (int k = 0; k < ASTRA_LINE_VOXELS; k++) {
+    const int32_t y = y0 + warp + 8 * k, x = x0 + lane;
+    if (x < work.width && y < work.height) rs_finish(work.output, work.item, (size_t)y * work.width + x, sum[k] / (float)(n * n));
+  }
 }

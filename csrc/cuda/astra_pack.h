@@ -42,18 +42,3 @@ __global__ void astra_clear(float *to, int64_t slice, int32_t depth) {
   const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < slice) to[i] = to[(depth + 1) * slice + i] = to[(depth + 2) * slice + i] = 0;
 }
-
-// Projections (row, view, column) as (view, row, column) of what interpolation needs: a pixel, how much more the next one in its row and
-// the next one in its column hold, and how much more than that the one next to both.
-__global__ void astra_pack_quads(float4 *to, const float *from, int32_t view_count, int32_t rows, int32_t columns, int64_t views) {
-  const int64_t row = (int64_t)blockIdx.x * 8 + threadIdx.y - 1;
-  if (row > rows) return;
-  for (int64_t view = blockIdx.y; view < view_count; view += gridDim.y)
-    for (int32_t column = (int32_t)threadIdx.x - 1; column <= columns; column += 32) {
-      const float *pixel = from + (row * views + view) * columns + column;
-      const bool here = column >= 0 && column < columns, next = column + 1 < columns, low = row >= 0 && row < rows, high = row + 1 < rows;
-      const float a = here && low ? pixel[0] : 0, b = next && low ? pixel[1] : 0, c = here && high ? pixel[views * columns] : 0,
-                  d = next && high ? pixel[views * columns + 1] : 0;
-      to[(view * (rows + 2) + row + 1) * (columns + 2) + column + 1] = make_float4(a, b - a, c - a, d - c);
-    }
-}

@@ -99,15 +99,16 @@ __device__ static inline void stack_add_quads(stack_vector<VEC> (&sum)[4][4], co
 
 // ---- rows on their way to shared memory
 
-// Tells when the copies of a stage have arrived: a warp sends them, each lane its own, and every thread waits.
+// Tells when the copies of a stage have arrived: a warp sends them, each lane its own (or so many times its own), and every thread
+// waits.
 struct stack_arrival {
   uint64_t state;
 };
 
 #ifdef __CUDA_ARCH__
 __device__ static inline unsigned stack_address(const void *shared) { return (unsigned)__cvta_generic_to_shared(shared); }
-__device__ static inline void stack_expect_lanes(stack_arrival *arrival) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 32;" ::"r"(stack_address(arrival)) : "memory");
+__device__ static inline void stack_expect_lanes(stack_arrival *arrival, int count = 32) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(stack_address(arrival)), "r"(count) : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 __device__ static inline void stack_send(stack_arrival *arrival, float *shared, const float *from, unsigned bytes) {
@@ -130,7 +131,7 @@ __device__ static inline void stack_wait(stack_arrival *arrival, int phase) {
                : "memory");
 }
 #else
-__device__ static inline void stack_expect_lanes(stack_arrival *) {}
+__device__ static inline void stack_expect_lanes(stack_arrival *, int = 32) {}
 __device__ static inline void stack_send(stack_arrival *, float *shared, const float *from, unsigned bytes) {
   for (unsigned k = 0; k < bytes / sizeof(float); k++) shared[k] = from[k];
 }
