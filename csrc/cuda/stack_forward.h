@@ -61,10 +61,11 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
       high = other_high > high ? other_high : high;
     }
     low = low < -STACK_OUTSIDE ? -STACK_OUTSIDE : low;
-    const int32_t count = (high < cross + STACK_OUTSIDE ? high + 1 : cross + STACK_OUTSIDE) - low;
+    const int32_t end = high < cross + STACK_OUTSIDE ? high + 1 : cross + STACK_OUTSIDE;
+    if (end - low < STACK_OUTSIDE) low = end > 0 ? end - STACK_OUTSIDE : -STACK_OUTSIDE; // quads that see nothing read from `low` on
+    const int32_t count = end - low < STACK_OUTSIDE ? STACK_OUTSIDE : end - low;
     const bool there = lane / 4 < planes && from + lane / 4 < block.last;
-    if (lane % 4 == 0)
-      windows[(from - block.first) / planes % 3][lane / 4] = {low, !there || count < 0 ? 0 : count < voxels ? count : voxels};
+    if (lane % 4 == 0) windows[(from - block.first) / planes % 3][lane / 4] = {low, !there ? 0 : count < voxels ? count : voxels};
   };
   auto send = [&](int32_t from) { // a lane sends the window of a plane
     const int32_t stage = (from - block.first) / planes, half = stage & 1;
