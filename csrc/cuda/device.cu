@@ -21,6 +21,11 @@ struct mark {
 };
 
 struct gpu {
+  // What kernels were allowed, by a hash of their addresses: asking the driver takes longer than a launch may.
+  struct {
+    const void *kernel;
+    size_t shared;
+  } allowed[64] = {};
   pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
   int32_t device = 0; // from 1
   bool started = false;
@@ -267,6 +272,16 @@ int32_t rs_cuda_owns(int32_t device, const void *address) {
 cudaStream_t rs_cuda_stream(const rs_operation *operation) { return ((const gpu *)operation)->stream; }
 
 void *rs_cuda_scratch(const rs_operation *operation) { return ((const gpu *)operation)->scratch; }
+
+#ifndef RS_EMULATION
+cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
+  auto &allowed = current->allowed[(uintptr_t)kernel / 16 % 64];
+  if (allowed.kernel == kernel && allowed.shared >= shared) return cudaSuccess;
+  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+  if (!error) allowed = {kernel, shared};
+  return error;
+}
+#endif
 
 int rs_cuda_multiprocessors(int32_t device) { return of(device).multiprocessors; }
 

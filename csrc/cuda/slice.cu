@@ -2,26 +2,29 @@
 //
 // The same rays and weights as in stack.cu (P. M. Joseph, IEEE Transactions on Medical Imaging 1, 1982), for problems that have too few
 // slices to fill a warp with them. Such problems are small: an operator is one launch that reads and writes the public layouts.
-#include "slice_kernels.h"
+#include "slice_back.h"
+#include "slice_blocks.h"
 
 extern "C" const rs_family rs_stack_cuda;
 
 namespace {
 
 constexpr int64_t SLICE_MOST = 24;        // slices of all batch items together; with more of them `rs_stack_cuda` is faster
-constexpr int32_t SLICE_VOXELS = 176;     // of a plane that the rays of a block may see
 constexpr double SLICE_FINEST = 1 - 1e-7; // voxels between columns: below 1 a voxel sees more than two
 constexpr double SLICE_COARSEST = 1.99;
+
+constexpr int64_t PASS_BYTES = 256 << 20; // of shares of sums that a pass should not exceed
+constexpr int HEIGHTS = 5, TALLEST = 64;
 
 struct slice_tables {
   rs_plan stack; // the same geometry for `rs_stack_cuda`, which takes large batches
   slice_plane plane;
-  stack_block *blocks;
+  slice_work work;
   int64_t block_count;
-  int32_t views, pieces; // of a block
-  int32_t voxels;        // of a plane that a block sees, with the steps of a band
-  double along;          // the most columns that a step along y and one along x are together
-  int64_t pointers[2];
+  int64_t sums_floats;
+  int64_t pass;             // most slices that forward projection has room for at a time
+  int32_t columns[HEIGHTS]; // of a view that a tile of back projection sees, with TALLEST >> k rows
+  int64_t pointers[4];
 };
 
 int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
@@ -47,34 +50,33 @@ void release(rs_plan *plan) {
   plan->tables = nullptr;
 }
 
-// Shares the rays out to blocks of one shape: as many views together as see few voxels.
+// Blocks of forward projection, and what back projection sees.
 int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *view) {
-  const stack_plane plane = {view, plan->geometry.views, plan->geometry.columns, 1, plan->geometry.shape[RS_Y], plan->geometry.shape[RS_X]};
-  int64_t columns = parts(plane.columns, STACK_SIDE * 2);
-  stack_block *block = (stack_block *)malloc((size_t)((plane.views + 1) * columns) * sizeof *block);
-  if (!block) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
-  double steepest = 0;
-  for (int32_t v = 0; v < plane.views; v++) steepest = fmax(steepest, fabs(view[v].plane));
-  for (tables->views = STACK_MOST_VIEWS; tables->views; tables->views /= 2) {
-    tables->pieces = tables->views < STACK_MOST_VIEWS ? 4 : 2;
-    tables->block_count = 0;
-    int32_t most = 0;
-    for (int32_t first = 0, count; first < plane.views; first += count) {
-      for (count = 1; count < tables->views && first + count < plane.views && view[first + count].main == view[first].main;) count++;
-      for (int32_t column = 0; column < plane.columns; column += tables->pieces * STACK_SIDE) {
-        stack_block &next = block[tables->block_count++];
-        next = {first, count, column, tables->pieces, 0, 0, 0, 0};
-        const int32_t voxels = stack_measure(plane, view, &next);
-        most = voxels > most ? voxels : most;
-      }
-    }
-    // Rounding may move either end of a window by one.
-    tables->voxels = (most + (int32_t)ceil(steepest * (SLICE_BAND - 1)) + 3) | 1;
-    if (tables->voxels <= SLICE_VOXELS) break;
+  const rs_geometry *geometry = &plan->geometry;
+  const stack_plane plane = {view, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
+  slice_block_list list = {};
+  int32_t status = slice_make_blocks(plane, view, 2 * rs_cuda_multiprocessors(plan->device), &list);
+  if (!status)
+    status = rs_cuda_table(plan->device, list.blocks.at, list.blocks.count * (int64_t)sizeof(slice_block), (void **)&tables->work.blocks,
+                           &tables->pointers[0]);
+  if (!status && list.windows.count)
+    status = rs_cuda_table(plan->device, list.windows.at, list.windows.count * (int64_t)sizeof(stack_window),
+                           (void **)&tables->work.windows, &tables->pointers[1]);
+  if (!status) {
+    const int64_t count = SLICE_MOST * list.groups;
+    unsigned *zeros = (unsigned *)calloc((size_t)count, sizeof *zeros);
+    status = zeros
+                 ? rs_cuda_table(plan->device, zeros, count * (int64_t)sizeof *zeros, (void **)&tables->work.arrived, &tables->pointers[2])
+                 : rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+    free(zeros);
   }
-  int32_t status =
-      rs_cuda_table(plan->device, block, tables->block_count * (int64_t)sizeof *block, (void **)&tables->blocks, &tables->pointers[0]);
-  free(block);
+  tables->block_count = list.blocks.count;
+  tables->work.share_floats = list.share_floats;
+  tables->work.groups = list.groups;
+  while (1 << tables->work.slot_bits < list.slots) tables->work.slot_bits++;
+  tables->work.voxels = list.voxels;
+  tables->work.rays = (int32_t)parts(list.rays, 2 * SLICE_THREADS<2>) * 2 * SLICE_THREADS<2>;
+  slice_free_blocks(&list);
   return status;
 }
 
@@ -87,12 +89,15 @@ int32_t make_views(const rs_plan *plan, slice_tables *tables) {
     rs_stack_lines(geometry, line);
     for (int32_t i = 0; i < geometry->views; i++) {
       view[i] = stack_view_of(geometry, line[i]);
-      tables->along = fmax(tables->along, fabs(view[i].along_y) + fabs(view[i].along_x));
+      for (int k = 0; k < HEIGHTS; k++) {
+        const int32_t columns = (int32_t)floor(fabs(view[i].along_y) * (TALLEST >> k) + fabs(view[i].along_x) * SLICE_WIDTH) + 4;
+        tables->columns[k] = columns > tables->columns[k] ? columns : tables->columns[k];
+      }
     }
     status = share_out(plan, tables, view);
     if (!status)
       status =
-          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, &tables->pointers[1]);
+          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, &tables->pointers[3]);
   } else {
     status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
   }
@@ -106,7 +111,7 @@ int32_t prepare(rs_plan *plan) {
   slice_tables *tables = (slice_tables *)calloc(1, sizeof *tables);
   if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
   plan->tables = tables;
-  tables->plane = {nullptr, geometry->views, geometry->columns, geometry->shape[RS_Y], geometry->shape[RS_X]};
+  tables->plane = {nullptr, geometry->views, geometry->columns, geometry->shape[RS_Y], geometry->shape[RS_X], SLICE_PART};
   tables->stack.device = plan->device;
   tables->stack.geometry = *geometry;
   int32_t status = make_views(plan, tables);
@@ -115,7 +120,10 @@ int32_t prepare(rs_plan *plan) {
     release(plan);
     return status;
   }
-  plan->workspace_floats = SLICE_MOST * tables->block_count * (int64_t)(sizeof(double) / sizeof(float));
+  const int64_t most = PASS_BYTES / (int64_t)sizeof(float) / (tables->work.share_floats + 1) / 2 * 2;
+  tables->pass = most < 2 ? 2 : most > SLICE_MOST ? SLICE_MOST : most;
+  tables->sums_floats = SLICE_MOST * tables->work.groups * (int64_t)(sizeof(double) / sizeof(float));
+  plan->workspace_floats = tables->sums_floats + tables->pass * tables->work.share_floats;
   if (plan->workspace_floats < tables->stack.workspace_floats) plan->workspace_floats = tables->stack.workspace_floats;
   return RS_OK;
 }
@@ -128,52 +136,12 @@ bool hand_over(const rs_plan *plan, int64_t batch, rs_plan *stack) {
   return true;
 }
 
-// One call on its way.
-struct call {
-  const rs_operation *operation;
-  const slice_tables *tables;
-  const float *input;
-  rs_output output;
-  double *sums;
-};
-
-template <int CHANNELS> int32_t project(const call &c, const slice_lanes &lanes) {
-  const slice_tables *tables = c.tables;
-  dim3 grid((unsigned)tables->block_count, (unsigned)parts(lanes.count, CHANNELS));
-  unsigned threads = (unsigned)(tables->views * tables->pieces * STACK_SIDE / 2);
-  size_t shared = (size_t)SLICE_BAND * tables->voxels * sizeof(slice_pair<CHANNELS>);
-  return RS_LAUNCH((slice_forward<CHANNELS>), grid, threads, shared, rs_cuda_stream(c.operation), tables->plane,
-                   (const stack_block *)tables->blocks, c.input, lanes, c.output, c.sums, tables->views, tables->voxels);
-}
-
-template <int CHANNELS, int ROWS> int32_t back_project_rows(const call &c, const slice_lanes &lanes, int64_t tiles) {
-  const slice_plane &plane = c.tables->plane;
-  // Several blocks with two groups each fill a multiprocessor, as one does with four.
-  const int most = slice_groups(CHANNELS, ROWS), groups = tiles >= rs_cuda_multiprocessors(c.tables->stack.device) * 3 / 2 ? 2 : most;
-  const int32_t columns = (int32_t)floor(c.tables->along * (8 * ROWS > SLICE_WIDTH ? 8 * ROWS : SLICE_WIDTH)) + 4;
-  dim3 grid((unsigned)(parts(plane.ny, 8 * ROWS) * parts(plane.nx, SLICE_WIDTH)), (unsigned)parts(lanes.count, CHANNELS));
-  return RS_LAUNCH((slice_back<CHANNELS, ROWS>), grid, (unsigned)(groups * SLICE_GROUP), slice_back_bytes<CHANNELS>(groups, ROWS, columns),
-                   rs_cuda_stream(c.operation), plane, c.input, lanes, c.output, columns);
-}
-
-// Small problems get small tiles, so that every multiprocessor has one.
-template <int CHANNELS> int32_t back_project(const call &c, const slice_lanes &lanes) {
-  const slice_plane &plane = c.tables->plane;
-  const int64_t enough = rs_cuda_multiprocessors(c.tables->stack.device) * 3 / 4;
-  const int64_t strips = parts(plane.nx, SLICE_WIDTH) * parts(lanes.count, CHANNELS);
-  const int64_t large = strips * parts(plane.ny, 32), middle = strips * parts(plane.ny, 16);
-  if (large >= enough) return back_project_rows<CHANNELS, 4>(c, lanes, large);
-  if (middle >= enough) return back_project_rows<CHANNELS, 2>(c, lanes, middle);
-  return back_project_rows<CHANNELS, 1>(c, lanes, strips * parts(plane.ny, 8));
-}
-
-// Four slices at a time, then what is left.
-template <typename Four, typename Two, typename One> int32_t work_off(int64_t slices, int32_t units, Four four, Two two, One one) {
-  int64_t whole = slices / 4 * 4, rest = slices - whole;
-  if (rest == 3) whole = slices, rest = 0;
-  int32_t status = whole ? four(slice_lanes{0, whole, units}) : RS_OK;
-  if (status || !rest) return status;
-  return rest == 2 ? two(slice_lanes{whole, rest, units}) : one(slice_lanes{whole, rest, units});
+template <int CHANNELS>
+int32_t project(const rs_operation *operation, const slice_tables *tables, const slice_work &work, const float *volume,
+                const slice_lanes &lanes, const rs_output &output) {
+  const dim3 grid((unsigned)tables->block_count, (unsigned)parts(lanes.count, CHANNELS));
+  return RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS<CHANNELS>, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
+                   tables->plane, work, volume, lanes, output);
 }
 
 int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
@@ -181,21 +149,57 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   if (hand_over(plan, batch, &stack)) return rs_stack_cuda.forward(operation, &stack, output, volume, batch, norm);
   const slice_tables *tables = (const slice_tables *)plan->tables;
   const int32_t units = plan->geometry.rows;
-  const call c = {operation, tables, volume, *output, norm ? (double *)plan->workspace : nullptr};
-  int32_t status = work_off(
-      batch * units, units, [&](slice_lanes l) { return project<4>(c, l); }, [&](slice_lanes l) { return project<2>(c, l); },
-      [&](slice_lanes l) { return project<1>(c, l); });
-  return status || !norm ? status : rs_sum_blocks(operation, c.sums, tables->block_count * units, batch, norm);
+  slice_work work = tables->work;
+  work.sums = norm ? (double *)plan->workspace : nullptr;
+  work.shares = plan->workspace + tables->sums_floats;
+  for (slice_lanes lanes = {0, 0, units}; lanes.first < batch * units; lanes.first += lanes.count) {
+    const int64_t left = batch * units - lanes.first;
+    lanes.count = left < tables->pass ? left : tables->pass;
+    int32_t status = left == 1 ? project<1>(operation, tables, work, volume, lanes, *output)
+                               : project<2>(operation, tables, work, volume, lanes, *output);
+    if (status) return status;
+  }
+  return norm ? rs_sum_blocks(operation, work.sums, (int64_t)work.groups * units, batch, norm) : RS_OK;
+}
+
+template <int CHANNELS, int ROWS, int WARPS>
+int32_t back_project(const rs_operation *operation, const slice_tables *tables, const float *projections, const slice_lanes &lanes,
+                     const rs_output &output) {
+  constexpr int HEIGHT = ROWS * WARPS;
+  const slice_plane &plane = tables->plane;
+  int height = 0; // in the list
+  while (TALLEST >> height > HEIGHT) height++;
+  const dim3 grid((unsigned)(parts(plane.ny, HEIGHT) * parts(plane.nx, SLICE_WIDTH)), (unsigned)parts(lanes.count, CHANNELS));
+  // Several blocks with half of the groups each fill a multiprocessor as well, and wait for fewer threads.
+  const bool many = grid.x * (int64_t)grid.y * 2 >= rs_cuda_multiprocessors(tables->stack.device) * 3;
+  const int groups = 32 / WARPS / (many ? 2 : 1);
+  return RS_LAUNCH((slice_back<CHANNELS, ROWS, WARPS>), grid, groups * 32 * WARPS,
+                   slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, tables->columns[height]), rs_cuda_stream(operation), plane, projections,
+                   lanes, output, tables->columns[height]);
+}
+
+// Small problems get small tiles, so that every multiprocessor has one.
+template <int CHANNELS>
+int32_t back_project(const rs_operation *operation, const slice_tables *tables, const float *projections, const slice_lanes &lanes,
+                     const rs_output &output) {
+  const slice_plane &plane = tables->plane;
+  const int64_t enough = rs_cuda_multiprocessors(tables->stack.device) * 3 / 4;
+  const int64_t strips = parts(plane.nx, SLICE_WIDTH) * parts(lanes.count, CHANNELS);
+  if constexpr (CHANNELS == 1)
+    if (strips * parts(plane.ny, 64) >= enough) return back_project<1, 8, 8>(operation, tables, projections, lanes, output);
+  if (strips * parts(plane.ny, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
+  if (strips * parts(plane.ny, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
+  if (strips * parts(plane.ny, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
+  return back_project<CHANNELS, 1, 4>(operation, tables, projections, lanes, output);
 }
 
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   rs_plan stack;
   if (hand_over(plan, batch, &stack)) return rs_stack_cuda.back(operation, &stack, output, projections, batch);
-  const int32_t units = plan->geometry.rows;
-  const call c = {operation, (const slice_tables *)plan->tables, projections, *output, nullptr};
-  return work_off(
-      batch * units, units, [&](slice_lanes l) { return back_project<4>(c, l); }, [&](slice_lanes l) { return back_project<2>(c, l); },
-      [&](slice_lanes l) { return back_project<1>(c, l); });
+  const slice_tables *tables = (const slice_tables *)plan->tables;
+  const slice_lanes lanes = {0, batch * plan->geometry.rows, plan->geometry.rows};
+  return lanes.count == 1 ? back_project<1>(operation, tables, projections, lanes, *output)
+                          : back_project<2>(operation, tables, projections, lanes, *output);
 }
 
 } // namespace

@@ -12,8 +12,16 @@
 
 namespace {
 
-constexpr int STACK_FEW = 16;             // rows below which law astra has better kernels
-constexpr int64_t PASS_BYTES = 512 << 20; // of packed data that a pass should not exceed, where it has a choice
+constexpr int STACK_FEW = 16;              // rows below which law astra has better kernels
+constexpr int64_t STACK_MOST_SPLITS = 16;  // blocks that have a share of a sum
+constexpr int64_t STACK_MOST_TILES = 1024; // whose sums are shared
+constexpr int64_t PASS_BYTES = 512 << 20;  // of packed data that a pass should not exceed, where it has a choice
+
+// How lanes are worked off: chunks of one width, and blocks that do a part of a sum each.
+struct stack_shares {
+  int64_t lanes, width, splits;
+  int64_t floats; // of the workspace for parts of sums
+};
 
 struct stack_tables {
   stack_plane plane; // with pointers to the device
@@ -26,10 +34,12 @@ struct stack_tables {
   int32_t columns;           // of a view that a block of back projection sees, or 0: the plain kernel
   int32_t upright, sideways; // does forward projection need the volume with rows along x, along y?
   size_t shared[3];          // bytes that forward projection needs with vectors of 1, 2 and 4 lanes
-  int64_t pointers[8];
+  unsigned *arrived;
+  int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
-  int64_t packed_floats; // then the sums of squares
+  stack_shares whole[2];                             // for one item forward and back
+  int64_t packed_floats, sums_floats, shares_floats; // of the workspace
 };
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -138,6 +148,30 @@ stack_layout layout_of(const stack_tables *tables, bool back) {
           margin};
 }
 
+// Wide vectors share more work, and whole sums need not be added up, but small problems then leave multiprocessors idle.
+stack_shares share_lanes(const rs_plan *plan, bool back, int64_t lanes) {
+  const stack_tables *tables = (const stack_tables *)plan->tables;
+  const stack_plane &plane = tables->plane;
+  const double cost[3] = {1, .58, .38}; // of a step, a view or a plane, with vectors of 4, 2 and 1 lanes
+  const int64_t multiprocessors = rs_cuda_multiprocessors(plan->device), tile = STACK_SIDE * STACK_SIDE;
+  const int64_t steps = back ? plane.views : plane.ny > plane.nx ? plane.ny : plane.nx;
+  const bool divisible = back ? tables->columns : tables->blocks != nullptr;
+  double least = INFINITY;
+  stack_shares best = {lanes, 32, 1, 0};
+  for (int k = 0; k < 3; k++) {
+    const int64_t width = 128 >> k, tiles = (back ? tables->back_blocks : tables->forward_blocks) * parts(lanes, width);
+    for (int64_t splits = 1; splits <= STACK_MOST_SPLITS && splits * 8 <= steps + 7; splits++) {
+      const int64_t floats = splits > 1 ? tiles * splits * tile * (width + 4) : 0;
+      if (splits > 1 && (!divisible || tiles > STACK_MOST_TILES || floats > tables->shares_floats)) break;
+      // A join takes about as long as two steps, and reading a part as long as an eighth of one for each lane of a vector.
+      const double block = cost[k] * (double)steps / (double)splits + 2 + (splits > 1 ? 2 + (double)(splits * width) / 256 : 0);
+      const double time = block * (double)parts(tiles * splits, multiprocessors);
+      if (time < least) least = time, best = {lanes, width, splits, floats};
+    }
+  }
+  return best;
+}
+
 int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   stack_tables *tables = (stack_tables *)calloc(1, sizeof *tables);
@@ -148,6 +182,10 @@ int32_t prepare(rs_plan *plan) {
   if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
   int32_t status = make_matrices(plan, tables);
   if (!status) status = make_views(plan, tables);
+  if (!status) {
+    const unsigned zeros[STACK_MOST_TILES] = {};
+    status = rs_cuda_table(plan->device, zeros, sizeof zeros, (void **)&tables->arrived, tables->pointers + 8);
+  }
   if (status) {
     release(plan);
     return status;
@@ -158,8 +196,13 @@ int32_t prepare(rs_plan *plan) {
   int64_t places = forward_places > projections.along ? forward_places : projections.along, chunks = PASS_BYTES / 4 / (places * 128);
   tables->pass = smaller(padded(units), (chunks > 1 ? chunks : 1) * 128);
   tables->packed_floats = places * tables->pass;
-  int64_t sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
-  plan->workspace_floats = tables->packed_floats + sums * (int64_t)(sizeof(double) / sizeof(float));
+  const int64_t sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
+  tables->sums_floats = parts(sums * (int64_t)sizeof(double), 16) * 4;
+  tables->shares_floats = INT64_MAX; // how much a call would like to have
+  tables->whole[0] = share_lanes(plan, false, smaller(rows, tables->pass));
+  tables->whole[1] = share_lanes(plan, true, smaller(slices, tables->pass));
+  tables->shares_floats = tables->whole[0].floats > tables->whole[1].floats ? tables->whole[0].floats : tables->whole[1].floats;
+  plan->workspace_floats = tables->packed_floats + tables->sums_floats + tables->shares_floats;
   return RS_OK;
 }
 
@@ -178,7 +221,7 @@ int32_t prepare_astra(rs_plan *plan) {
 // One call on its way.
 struct call {
   const rs_operation *operation;
-  int32_t device;
+  const rs_plan *plan;
   const stack_tables *tables;
   stack_source source;
   stack_target target;
@@ -186,6 +229,7 @@ struct call {
   stack_packed packed;
   int64_t blocks;
   bool back;
+  unsigned splits;
 };
 
 template <class Law, int VEC> int32_t work_off(call c, int64_t first, int64_t count) {
@@ -194,7 +238,7 @@ template <class Law, int VEC> int32_t work_off(call c, int64_t first, int64_t co
   const unsigned chunks = (unsigned)parts(count, 32 * VEC);
   const stack_plane &plane = c.tables->plane;
   cudaStream_t stream = rs_cuda_stream(c.operation);
-  dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks);
+  dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks, c.splits);
   int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, c.source, c.packed);
   if (status) return status;
   const int32_t columns = c.tables->columns, stage = stack_stage(columns);
@@ -211,15 +255,9 @@ template <class Law, int VEC> int32_t work_off(call c, int64_t first, int64_t co
 
 // A pass: whole chunks of one width, then narrower ones for what is left.
 template <class Law> int32_t work_off_pass(call c, int64_t first, int64_t count) {
-  // How long a block with vectors of 4, 2 and 1 lanes takes, and how many rounds of blocks there are: wide vectors share more work, but
-  // small problems then leave multiprocessors idle.
-  const double cost[3] = {1, .58, .38};
-  double least = INFINITY;
-  int64_t width = 128;
-  for (int k = 0; k < 3; k++) {
-    const double rounds = cost[k] * (double)parts(c.blocks * parts(count, 128 >> k), rs_cuda_multiprocessors(c.device));
-    if (rounds < least) least = rounds, width = 128 >> k;
-  }
+  const stack_shares &whole = c.tables->whole[c.back], shares = count == whole.lanes ? whole : share_lanes(c.plan, c.back, count);
+  c.splits = (unsigned)shares.splits;
+  int64_t width = shares.width;
   for (; count > 0 && width >= 32; width /= 2) {
     const int64_t whole = width == 32 || count % width > width / 2 ? parts(count, width) * width : count / width * width;
     if (!whole) continue;
@@ -239,6 +277,8 @@ template <class Law> int32_t work_off_pass(call c, int64_t first, int64_t count)
 // As many whole items a pass as fit, or several passes an item.
 int32_t work_off_batch(call c, int64_t batch, double *norm) {
   const int64_t units = c.target.lanes.units, pass = c.tables->pass;
+  c.target.shares = c.plan->workspace + c.tables->packed_floats + c.tables->sums_floats;
+  c.target.arrived = c.tables->arrived;
   const int64_t most = units <= pass ? pass / units : 1;
   const auto work_off_lanes = c.tables->plane.slack > 0 ? work_off_pass<stack_astra> : work_off_pass<stack_exact>;
   int64_t items;
@@ -259,7 +299,7 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, plan->device, tables, {}, {}, layout_of(tables, false), {}, tables->forward_blocks, false};
+  call c = {operation, plan, tables, {}, {}, layout_of(tables, false), {}, tables->forward_blocks, false, 1};
   if (tables->upright) c.packed.along = plan->workspace;
   if (tables->sideways) c.packed.across = plan->workspace + c.layout.along * tables->pass;
   c.packed.margin = c.layout.margin;
@@ -281,7 +321,7 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane &plane = tables->plane;
   const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  call c = {operation, plan->device, tables, {}, {}, layout_of(tables, true), {}, tables->back_blocks, true};
+  call c = {operation, plan, tables, {}, {}, layout_of(tables, true), {}, tables->back_blocks, true, 1};
   c.packed = {plan->workspace, nullptr, c.layout.margin};
   c.source.input = projections;
   c.source.lanes = {0, 0, geometry->shape[RS_Z], geometry->rows * pixels, pixels};

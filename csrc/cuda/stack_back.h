@@ -40,7 +40,7 @@ template <int VEC> __device__ static inline void stack_turn(stack_vector<VEC> (&
   if (to & 1) reverse();
 }
 
-// packed: [chunk][view][columns + detector + columns][lane], zero beside the detector. `columns` is the room for a view's window, `stage`
+// Blocks that differ in blockIdx.z do a part of the views each. packed: [chunk][view][columns + detector + columns][lane], zero beside the detector. `columns` is the room for a view's window, `stage`
 // the views of a stage, an even number.
 template <class Law, int VEC>
 __global__ void __launch_bounds__(STACK_THREADS, 1)
@@ -54,10 +54,12 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
   const int y = blockIdx.x / tiles * STACK_SIDE, x = blockIdx.x % tiles * STACK_SIDE;
   packed += (chunk * plane.views * line + columns) * WIDTH;
+  const int32_t begin = (int32_t)((int64_t)plane.views * blockIdx.z / gridDim.z);
+  const int32_t end = (int32_t)((int64_t)plane.views * (blockIdx.z + 1) / gridDim.z);
 
   auto send = [&](int32_t from, int half) { // a lane sends the window of a view
     unsigned bytes = 0;
-    if (lane < stage && from + lane < plane.views) {
+    if (lane < stage && from + lane < end) {
       int32_t first = stack_first_column<Law>(plane.view[from + lane], y, x);
       first = first < -columns ? -columns : first > plane.columns ? plane.columns : first; // beyond these all is zero
       bytes = columns * WIDTH * (unsigned)sizeof(float);
@@ -67,7 +69,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
     }
   };
   auto make = [&](int32_t from, int slot) { // the tables of two views
-    const int32_t number = from + lane / 16 < plane.views ? from + lane / 16 : plane.views - 1;
+    const int32_t number = from + lane / 16 < end ? from + lane / 16 : end - 1;
     const stack_view &view = plane.view[number];
     const int across = lane % 16 / 4, k = lane % 4, along = view.turn & 1 ? 3 - k : k;
     const int top = y + warp / 4 * 4, left = x + warp % 4 * 4;
@@ -82,17 +84,17 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   __syncthreads();
   stack_vector<VEC> sum[4][4] = {};
   int turn = 0;
-  if (warp == 0) send(0, 0);
-  for (int k = 0; k < stage; k += 2) make(k, k);
-  for (int32_t from = 0, n = 0; from < plane.views; from += stage, n++) {
+  if (warp == 0) send(begin, 0);
+  for (int k = 0; k < stage; k += 2) make(begin + k, k);
+  for (int32_t from = begin, n = 0; from < end; from += stage, n++) {
     const int half = n & 1;
     stack_wait(&arrivals[half], n >> 1 & 1);
     __syncthreads();
-    if (warp == n % STACK_WARPS && from + stage < plane.views) send(from + stage, half ^ 1);
+    if (warp == n % STACK_WARPS && from + stage < end) send(from + stage, half ^ 1);
     const char *data = reinterpret_cast<const char *>(rows + lane * VEC);
 #pragma unroll 1
-    for (int k = 0; k < stage && from + k < plane.views; k++) {
-      if (k % 2 == 0 && from + stage + k < plane.views) make(from + stage + k, (half ^ 1) * stage + k);
+    for (int k = 0; k < stage && from + k < end; k++) {
+      if (k % 2 == 0 && from + stage + k < end) make(from + stage + k, (half ^ 1) * stage + k);
       const stack_view &view = plane.view[from + k];
       if (view.turn != turn) {
         stack_turn<VEC>(sum, turn, view.turn);
@@ -114,6 +116,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
     stack_store(rows + ((warp / 4 * 4 + n % 4) * STACK_SIDE + warp % 4 * 4 + n / 4) * STACK_TILE_STRIDE<VEC> + lane * VEC,
                 sum[n / 4][n % 4]);
   __syncthreads();
+  if (!stack_join<VEC>(target, rows)) return;
   stack_finish<VEC>(
       target, rows, plane.ny - y < STACK_SIDE ? plane.ny - y : STACK_SIDE, chunk, [&](int) { return plane.nx - x; },
       [&](int row) { return (size_t)(y + row) * plane.nx + x; }, [](int) { return 1.0f; });

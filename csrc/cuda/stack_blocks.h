@@ -56,7 +56,7 @@ static inline int32_t stack_measure(const stack_plane &plane, const stack_view *
                                         end ? block->last - 1 : block->first);
         low = fmin(low, p), high = fmax(high, p);
       }
-    most = fmax(most, floor(high + plane.slack) - floor(low - plane.slack) + 3);
+    most = fmax(most, floor(high - low + 2 * plane.slack) + 4); // wherever the lowest lies in its voxel
   }
   return (int32_t)fmin(most, INT32_MAX);
 }
@@ -65,7 +65,7 @@ static inline int32_t stack_measure(const stack_plane &plane, const stack_view *
 static inline int32_t stack_measure_window(const stack_plane &plane, const stack_view *views, stack_block *block) {
   const int32_t most = stack_measure(plane, views, block);
   const int32_t cross = (views[block->view].main == RS_Y ? plane.nx : plane.ny) + 2 * STACK_OUTSIDE;
-  return most < cross ? most : cross;
+  return most < STACK_OUTSIDE ? STACK_OUTSIDE : most < cross ? most : cross;
 }
 
 // The largest window of any block of this shape, for a group of views.

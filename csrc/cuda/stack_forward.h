@@ -36,7 +36,10 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   __shared__ stack_window windows[3][STACK_MOST_PLANES];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t chunk = blockIdx.y;
-  const stack_block block = blocks[blockIdx.x];
+  stack_block block = blocks[blockIdx.x];
+  const int64_t begin = block.first, height = block.last - block.first; // blocks that differ in blockIdx.z do a part of the planes each
+  block.first = (int32_t)(begin + height * blockIdx.z / gridDim.z);
+  block.last = (int32_t)(begin + height * (blockIdx.z + 1) / gridDim.z);
   const int32_t planes = block.planes, voxels = block.voxels;
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny, line = cross + 2 * STACK_OUTSIDE;
@@ -61,10 +64,11 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
       high = other_high > high ? other_high : high;
     }
     low = low < -STACK_OUTSIDE ? -STACK_OUTSIDE : low;
-    const int32_t count = (high < cross + STACK_OUTSIDE ? high + 1 : cross + STACK_OUTSIDE) - low;
+    const int32_t end = high < cross + STACK_OUTSIDE ? high + 1 : cross + STACK_OUTSIDE;
+    if (end - low < STACK_OUTSIDE) low = end > 0 ? end - STACK_OUTSIDE : -STACK_OUTSIDE; // quads that see nothing read from `low` on
+    const int32_t count = end - low < STACK_OUTSIDE ? STACK_OUTSIDE : end - low;
     const bool there = lane / 4 < planes && from + lane / 4 < block.last;
-    if (lane % 4 == 0)
-      windows[(from - block.first) / planes % 3][lane / 4] = {low, !there || count < 0 ? 0 : count < voxels ? count : voxels};
+    if (lane % 4 == 0) windows[(from - block.first) / planes % 3][lane / 4] = {low, !there ? 0 : count < voxels ? count : voxels};
   };
   auto send = [&](int32_t from) { // a lane sends the window of a plane
     const int32_t stage = (from - block.first) / planes, half = stage & 1;
@@ -120,6 +124,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   for (int n = 0; n < 16; n++)
     stack_store(rows + (warp * STACK_SIDE + (reversed ? n ^ 3 : n)) * STACK_TILE_STRIDE<VEC> + lane * VEC, sum[n / 4][n % 4]);
   __syncthreads();
+  if (!stack_join<VEC>(target, rows)) return;
   auto first_column = [&](int row) { return block.column + row % block.pieces * STACK_SIDE; };
   stack_finish<VEC>(
       target, rows, block.views * block.pieces, chunk, [&](int row) { return plane.columns - first_column(row); },

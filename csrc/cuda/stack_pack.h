@@ -1,5 +1,6 @@
 // stack_pack.h: between the public layouts, where one slice or row lies behind the other, and the lanes of the `rs_stack_cuda` family.
 #pragma once
+#include "split.h"
 #include "stack_plan.h"
 
 constexpr int STACK_PACK_THREADS = 256;
@@ -96,7 +97,32 @@ struct stack_target {
   stack_lanes lanes;
   double *sums; // or null: a sum of squares for each lane and block, [lane - sums_first][block]
   int64_t sums_first;
+  float *shares;     // [tile][blockIdx.z][STACK_TILE_FLOATS], where several blocks add up a tile
+  unsigned *arrived; // [tile], see rs_last_block
 };
+
+template <int VEC> constexpr int STACK_TILE_FLOATS = STACK_SIDE *STACK_SIDE *STACK_TILE_STRIDE<VEC>;
+
+// Of gridDim.z blocks that have a share of a tile each, in shared memory, the last to come adds them up there and goes on: true.
+template <int VEC> __device__ static inline bool stack_join(const stack_target &target, float *tile) {
+  if (gridDim.z == 1) return true;
+  constexpr int COUNT = STACK_TILE_FLOATS<VEC> / 4;
+  const int64_t number = (int64_t)blockIdx.y * gridDim.x + blockIdx.x;
+  float4 *shares = reinterpret_cast<float4 *>(target.shares) + number * gridDim.z * COUNT, *sum = reinterpret_cast<float4 *>(tile);
+  for (int n = threadIdx.x; n < COUNT; n += blockDim.x) __stcg(shares + blockIdx.z * COUNT + n, sum[n]);
+  if (!rs_last_block(target.arrived + number, gridDim.z)) return false;
+  for (int n = threadIdx.x; n < COUNT; n += blockDim.x) {
+    float4 all = __ldcg(shares + n);
+#pragma unroll 4
+    for (unsigned k = 1; k < gridDim.z; k++) {
+      const float4 one = __ldcg(shares + k * COUNT + n);
+      all = make_float4(all.x + one.x, all.y + one.y, all.z + one.z, all.w + one.w);
+    }
+    sum[n] = all;
+  }
+  __syncthreads();
+  return true;
+}
 
 // Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which the first width(row) places of `rows` rows exist. offset(row) is where a row
 // starts in its unit, scale(row) multiplies its values. All threads of the block call it, when the tile is written.

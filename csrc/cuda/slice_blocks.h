@@ -1,0 +1,154 @@
+// slice_blocks.h: how the rays of a forward projection through one slice are shared out to blocks. See slice_forward.h.
+#pragma once
+#include "slice_forward.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+constexpr int32_t SLICE_MOST_SLOTS = 8;
+
+template <typename T> struct slice_list {
+  T *at;
+  int64_t count, room;
+};
+// False without memory.
+template <typename T> static inline bool slice_append(slice_list<T> *list, const T &one) {
+  if (list->count == list->room) {
+    T *more = (T *)realloc(list->at, (size_t)(2 * list->room + 64) * sizeof(T));
+    if (!more) return false;
+    list->at = more;
+    list->room = 2 * list->room + 64;
+  }
+  list->at[list->count++] = one;
+  return true;
+}
+
+struct slice_block_list {
+  slice_list<slice_block> blocks;
+  slice_list<stack_window> windows;
+  int32_t groups, slots, voxels, rays;
+  int64_t share_floats;
+  bool full; // of host memory
+};
+
+// The columns of a view that see the planes first ... last - 1, from *from on.
+static inline int32_t slice_seen(const stack_plane &plane, const stack_view &view, int32_t first, int32_t last, int32_t *from) {
+  const int32_t cross = view.main == RS_Y ? plane.nx : plane.ny;
+  const double a = view.plane * first, b = view.plane * (last - 1);
+  const double one = (-1 - view.start - fmax(a, b)) / view.column, other = (cross - view.start - fmin(a, b)) / view.column;
+  const double low = fmax(floor(fmin(one, other)), 0), high = fmin(ceil(fmax(one, other)), plane.columns - 1);
+  *from = low <= high ? (int32_t)low : 0;
+  return low <= high ? (int32_t)(high - low) + 1 : 0;
+}
+
+// What the rays of a block see of some planes; nothing where that lies beside the volume.
+static inline stack_window slice_see(const stack_plane &plane, const stack_view *views, const slice_block &block, int32_t first,
+                                     int32_t last) {
+  double least = INFINITY, most = -INFINITY;
+  for (int v = 0; v < block.views; v++)
+    for (int end = 0; end < 4; end++) {
+      const double p = stack_voxel_of(views[block.view + v], block.column + (end & 1) * (block.columns - 1), end & 2 ? last - 1 : first);
+      least = fmin(least, p), most = fmax(most, p);
+    }
+  // What rounding of fixed-point positions may need.
+  const double low = floor(least - 1e-5), high = floor(most + 1e-5);
+  if (!(high >= -1 && low < (views[block.view].main == RS_Y ? plane.nx : plane.ny))) return {0, 0};
+  return {(int32_t)low, (int32_t)fmin(high - low + 1, INT32_MAX)};
+}
+
+// Appends the blocks of some views on a strip, in as few parts of their columns as there is room for. False where there is none.
+static inline bool slice_add_strip(const stack_plane &plane, const stack_view *views, slice_block block, slice_block_list *list) {
+  int32_t low = INT32_MAX, high = 0;
+  for (int v = 0; v < block.views; v++) {
+    int32_t from, count = slice_seen(plane, views[block.view + v], block.first, block.last, &from);
+    if (!count) continue;
+    low = from < low ? from : low;
+    high = from + count > high ? from + count : high;
+  }
+  if (low >= high) return true;
+  const int64_t blocks = list->blocks.count, windows = list->windows.count;
+  for (int32_t parts = 1;; parts++) {
+    block.columns = (high - low + parts - 1) / parts;
+    if (block.columns < 32 && parts > 1) return false;
+    bool fits = block.columns * list->slots <= SLICE_RAYS;
+    int32_t voxels = 0;
+    for (block.column = low; block.column < high && fits; block.column += block.columns) {
+      slice_block next = block;
+      next.columns = next.columns < high - next.column ? next.columns : high - next.column;
+      next.window = (int32_t)list->windows.count;
+      list->full |= !slice_append(&list->blocks, next);
+      for (int32_t from = block.first; from < block.last && fits; from += SLICE_WINDOW) {
+        const int32_t to = from + SLICE_WINDOW < block.last ? from + SLICE_WINDOW : block.last;
+        const stack_window window = slice_see(plane, views, next, from, to);
+        list->full |= !slice_append(&list->windows, window);
+        voxels = window.count > voxels ? window.count : voxels;
+        fits = voxels <= SLICE_VOXELS;
+      }
+    }
+    if (fits) {
+      list->voxels = voxels > list->voxels ? voxels : list->voxels;
+      list->rays = block.columns * list->slots > list->rays ? block.columns * list->slots : list->rays;
+      return true;
+    }
+    list->blocks.count = blocks;
+    list->windows.count = windows;
+  }
+}
+
+static inline bool slice_make_list(const stack_plane &plane, const stack_view *views, int32_t strip, slice_block_list *list) {
+  list->blocks.count = list->windows.count = 0;
+  list->groups = list->voxels = list->rays = 0;
+  list->share_floats = 0;
+  slice_block block = {};
+  for (; block.view < plane.views; block.view += block.views, list->groups++) {
+    for (block.views = 1; block.views < list->slots && block.view + block.views < plane.views; block.views++)
+      if (views[block.view + block.views].main != views[block.view].main) break;
+    block.group = list->groups;
+    block.begin = (int32_t)list->blocks.count;
+    const int32_t planes = views[block.view].main == RS_Y ? plane.ny : plane.nx;
+    for (block.first = 0; block.first < planes; block.first += strip) {
+      block.last = block.first + strip < planes ? block.first + strip : planes;
+      if (!slice_add_strip(plane, views, block, list)) return false;
+    }
+    if (block.begin == list->blocks.count) { // rays that miss the volume have somebody to say so
+      block.first = block.last = 0;
+      list->full |= !slice_append(&list->blocks, block);
+    }
+    for (int64_t k = block.begin; k < list->blocks.count; k++) {
+      slice_block &one = list->blocks.at[k];
+      one.count = (int32_t)list->blocks.count - block.begin;
+      one.share = list->share_floats;
+      list->share_floats += one.columns * list->slots;
+    }
+  }
+  return true;
+}
+
+// The height of strips for which the last of `room` blocks at a time are soon done: all pay for about 24 planes beside their own.
+static inline int32_t slice_strip(const stack_plane &plane, int32_t slots, int64_t room) {
+  const int32_t planes = plane.ny > plane.nx ? plane.ny : plane.nx, most = (planes + SLICE_WINDOW - 1) / SLICE_WINDOW;
+  const int64_t groups = (plane.views + slots - 1) / slots * ((planes + SLICE_VOXELS - 1) / SLICE_VOXELS);
+  int32_t best = planes;
+  int64_t least = INT64_MAX;
+  for (int32_t strips = 1; strips <= most; strips++) {
+    const int32_t strip = (most + strips - 1) / strips * SLICE_WINDOW;
+    const int64_t rounds = (groups * ((planes + strip - 1) / strip) + room - 1) / room, cost = rounds * (strip + 24);
+    if (cost < least) least = cost, best = strip;
+  }
+  return best;
+}
+
+// Blocks for a GPU that runs `room` of them at a time: of as many views as leave work for all, and see few enough voxels.
+// RS_OK or RS_EMEMORY; slice_free_blocks frees them in both cases.
+static inline int32_t slice_make_blocks(const stack_plane &plane, const stack_view *views, int64_t room, slice_block_list *list) {
+  const int64_t strips = ((plane.ny > plane.nx ? plane.ny : plane.nx) + SLICE_WINDOW - 1) / SLICE_WINDOW;
+  list->slots = SLICE_MOST_SLOTS;
+  while (list->slots > 1 && plane.views / list->slots * strips < room / 2) list->slots /= 2;
+  while (!slice_make_list(plane, views, slice_strip(plane, list->slots, room), list)) list->slots /= 2;
+  return list->full ? rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views) : RS_OK;
+}
+
+static inline void slice_free_blocks(slice_block_list *list) {
+  free(list->blocks.at);
+  free(list->windows.at);
+}

@@ -1,0 +1,175 @@
+// slice_forward.h: forward projection of one slice or two. A block owns the rays of a few neighbouring views on a strip of planes, and
+// goes through it band by band; the blocks of all strips add up (split.h).
+#pragma once
+#include "slice_kernels.h"
+
+constexpr int SLICE_WINDOW = 16;                                  // planes whose window is found together, a multiple of any band
+constexpr int SLICE_VOXELS = 620;                                 // of a plane that the rays of a block may see
+constexpr int SLICE_RAYS = 5120;                                  // of a block
+template <int CHANNELS> constexpr int SLICE_BAND = 16 / CHANNELS; // planes in shared memory together
+template <int CHANNELS>
+constexpr int SLICE_STEP = SLICE_BAND<CHANNELS> + 1; // from voxel to voxel there: odd, which spreads them over the banks
+template <int CHANNELS> constexpr int SLICE_THREADS = 512 * CHANNELS;
+
+// `views` from `view` on, in each `columns` from `column` on, on the planes first ... last - 1. Blocks of the same views make a group.
+struct slice_block {
+  int32_t view, views, column, columns, first, last;
+  int32_t group, begin, count; // its group, the first block of that and their number
+  int32_t window;              // of the first SLICE_WINDOW planes
+  int64_t share;               // floats in front of its part of the sums: [column][slot of a view]
+};
+
+// What forward projection needs beside its input.
+struct slice_work {
+  const slice_block *blocks;
+  const stack_window *windows;
+  unsigned *arrived;         // [pair of slices][group], see rs_last_block
+  float *shares;             // [slice][share_floats]
+  double *sums;              // or null: sums of squares [slice][group]
+  int64_t share_floats;      // of a slice
+  int32_t groups, slot_bits; // a block has room for 1 << slot_bits views
+  int32_t voxels, rays;      // room in shared memory, the rays of whole pairs a thread
+};
+
+template <int CHANNELS> static inline size_t slice_forward_bytes(const slice_work &work) {
+  return ((size_t)work.rays + 2 * SLICE_STEP<CHANNELS> * work.voxels) * CHANNELS * sizeof(float);
+}
+
+// Brings a band of planes into shared memory, [voxel][plane], as (2 a - b, b - a) for neighbours a and b, so that a + f (b - a) is a sum
+// and a multiply-add with 1 + f. Zero beside the volume.
+template <int CHANNELS>
+__device__ static inline void slice_fill(float *shared, const slice_plane &plane, const float *volume, int channels, bool upright,
+                                         int32_t from, int32_t planes, const stack_window &window) {
+  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, PLANES = 4, VOXELS = 8;
+  const int64_t image = (int64_t)plane.ny * plane.nx;
+  const int32_t cross = upright ? plane.nx : plane.ny;
+  auto put = [&](int32_t k, int s, const float *a, const float *b) {
+    slice_pair<CHANNELS> pair;
+#pragma unroll
+    for (int c = 0; c < CHANNELS; c++) pair.near[c] = 2 * a[c] - b[c], pair.far[c] = b[c] - a[c];
+    slice_put<CHANNELS>(shared, k * STEP + s, pair);
+  };
+  auto read = [&](float *value, const float *from, bool inside) {
+#pragma unroll
+    for (int c = 0; c < CHANNELS; c++) value[c] = inside && c < channels ? from[c * image] : 0;
+  };
+  if (upright) { // lanes are voxels, a warp does PLANES planes
+    const int32_t chunks = (window.count + 31) / 32;
+    for (int32_t n = threadIdx.x / 32; n < chunks * (BAND / PLANES); n += blockDim.x / 32) {
+      const int32_t k = n % chunks * 32 + threadIdx.x % 32, first = n / chunks * PLANES, voxel = window.low + k;
+      const bool here = voxel >= 0 && voxel < cross, behind = voxel >= -1 && voxel < cross - 1;
+      const float *row = volume + (int64_t)(from + first) * plane.nx + voxel;
+      float a[PLANES][CHANNELS], b[PLANES][CHANNELS];
+#pragma unroll
+      for (int s = 0; s < PLANES; s++, row += plane.nx) {
+        read(a[s], row, here && first + s < planes);
+        read(b[s], row + 1, behind && first + s < planes);
+      }
+      if (k >= window.count) continue;
+#pragma unroll
+      for (int s = 0; s < PLANES; s++) put(k, first + s, a[s], b[s]);
+    }
+  } else { // lanes are planes, which do VOXELS voxels
+    const int s = threadIdx.x % BAND;
+    for (int32_t k = threadIdx.x / BAND * VOXELS; k < window.count; k += blockDim.x / BAND * VOXELS) {
+      const float *row = volume + (int64_t)(window.low + k) * plane.nx + from + s;
+      float value[VOXELS + 1][CHANNELS];
+#pragma unroll
+      for (int n = 0; n <= VOXELS; n++, row += plane.nx) {
+        const int32_t voxel = window.low + k + n;
+        read(value[n], row, s < planes && voxel >= 0 && voxel < cross);
+      }
+#pragma unroll
+      for (int n = 0; n < VOXELS; n++)
+        if (k + n < window.count) put(k + n, s, value[n], value[n + 1]);
+    }
+  }
+}
+
+template <int CHANNELS>
+__global__ void __launch_bounds__(SLICE_THREADS<CHANNELS>, 2 / CHANNELS)
+    slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
+  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, THREADS = SLICE_THREADS<CHANNELS>;
+  RS_SHARED(float, shared);
+  float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
+  const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
+  const slice_block block = work.blocks[blockIdx.x];
+  const bool upright = plane.view[block.view].main == RS_Y;
+  const int64_t first = lanes.first + (int64_t)blockIdx.y * CHANNELS;
+  const int channels = lanes.first + lanes.count - first < CHANNELS ? (int)(lanes.first + lanes.count - first) : CHANNELS;
+  const int32_t rays = block.columns << slot_bits; // ray n is column n / slots of view n % slots
+  const stack_view &view = plane.view[block.view + (slot < block.views ? slot : 0)];
+  // Where the first column crosses the middle of a band, from which errors of `per_plane` grow, rounded in what is left of it.
+  int64_t middle = llrint(ldexp(view.start + view.column * block.column + view.plane * (block.first + BAND / 2), SLICE_FINE_BITS)) +
+                   (1 << (SLICE_FINE_BITS - SLICE_BITS - 1));
+  const int64_t per_column = llrint(ldexp(view.column, SLICE_FINE_BITS)), per_band = llrint(ldexp(view.plane * BAND, SLICE_FINE_BITS));
+  const int32_t per_plane = (int32_t)lrint(ldexp(view.plane, SLICE_BITS)), part_bits = plane.part_bits;
+  for (int32_t n = t; n < work.rays * CHANNELS; n += THREADS) total[n] = 0;
+
+  for (int32_t from = block.first; from < block.last; from += BAND, middle += per_band) {
+    const stack_window window = work.windows[block.window + (from - block.first) / SLICE_WINDOW];
+    if (!window.count) continue;
+    const int32_t planes = block.last - from < BAND ? block.last - from : BAND;
+    __syncthreads(); // the band before was read
+    slice_fill<CHANNELS>(pairs, plane, volume + first * plane.ny * plane.nx, channels, upright, from, planes, window);
+    __syncthreads();
+#pragma unroll 1
+    for (int32_t n = t; n - t % 32 < rays; n += 2 * THREADS) { // two rays at a time
+      int32_t at[2];
+      const float *data[2];
+      float sum[2][CHANNELS] = {}; // short sums keep the errors of float32 small
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        const int32_t column = (n + r * THREADS) >> slot_bits;
+        const int64_t position = middle + per_column * (column < block.columns ? column : block.columns - 1);
+        at[r] = ((int32_t)(position >> (SLICE_FINE_BITS - SLICE_BITS)) & part_bits) - BAND / 2 * per_plane;
+        data[r] = pairs + ((int32_t)(position >> SLICE_FINE_BITS) - window.low) * (STEP * 2 * CHANNELS);
+      }
+      auto add = [&](int s) {
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+          const slice_pair<CHANNELS> pair = slice_get<CHANNELS>(data[r], (at[r] >> SLICE_BITS) * STEP + s);
+          const float part = slice_part(at[r], part_bits);
+#pragma unroll
+          for (int c = 0; c < CHANNELS; c++) sum[r][c] = fmaf(part, pair.far[c], sum[r][c] + pair.near[c]);
+          at[r] += per_plane;
+        }
+      };
+      if (planes == BAND) {
+#pragma unroll
+        for (int s = 0; s < BAND; s++) add(s);
+      } else {
+#pragma unroll 1
+        for (int s = 0; s < planes; s++) add(s);
+      }
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) total[(n + r * THREADS) * CHANNELS + c] += sum[r][c];
+    }
+  }
+
+  __syncthreads();
+  float *shares = work.shares + (first - lanes.first) * work.share_floats;
+  for (int c = 0; c < channels; c++)
+    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + c * work.share_floats + block.share + n, total[n * CHANNELS + c]);
+  if (!rs_last_block(work.arrived + (int64_t)blockIdx.y * work.groups + block.group, block.count)) return;
+  const int64_t sinogram = (int64_t)plane.views * plane.columns;
+  for (int c = 0; c < channels; c++) {
+    double squares = 0;
+    const size_t item = (size_t)((first + c) / lanes.units * lanes.units * sinogram);
+    const size_t unit = (size_t)((first + c) % lanes.units * sinogram + (int64_t)view.view * plane.columns);
+    for (int32_t column = t >> slot_bits; column < plane.columns; column += THREADS >> slot_bits) {
+      float sum = 0;
+      for (int k = 0; k < block.count; k++) {
+        const slice_block &other = work.blocks[block.begin + k];
+        const int32_t n = column - other.column;
+        if (n >= 0 && n < other.columns) sum += __ldcg(shares + c * work.share_floats + other.share + (n << slot_bits) + slot);
+      }
+      if (slot < block.views) squares += rs_finish(output, item, unit + column, view.length * sum);
+    }
+    if (!work.sums) continue;
+    squares = rs_block_sum(squares);
+    if (t == 0) work.sums[(first + c) * work.groups + block.group] = squares;
+  }
+}
