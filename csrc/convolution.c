@@ -22,6 +22,9 @@ rs_convolution rs_check_convolution(rs_check *check, const int64_t *table, int64
                   k, (long long)c.in[k], (long long)c.out[k], (long long)c.filter[k], (long long)c.stride[k], (long long)c.dilation[k],
                   (long long)c.before[k]);
   }
+  c.precision = table[RS_AT_PRECISION];
+  if (!check->status && (c.precision < RS_PRECISION_FLOAT32 || c.precision > RS_PRECISION_BF16))
+    check->status = rs_fail(RS_EARGUMENT, "precision %lld does not exist", (long long)c.precision);
   elements[0] = rs_check_product(check, "input", 5, (const int64_t[]){c.batch, c.in[0], c.in[1], c.in[2], c.in_channels});
   elements[1] = rs_check_product(check, "output", 5, (const int64_t[]){c.batch, c.out[0], c.out[1], c.out[2], c.out_channels});
   elements[2] = rs_check_product(check, "filter", 3, c.filter);
@@ -46,7 +49,78 @@ int32_t rs_tensor_convolve(int32_t kind, int64_t out, int64_t a, int64_t b, cons
   rs_tensor_convolving w = {.op = kind, .shape = rs_check_convolution(&check, shape, elements)};
   elements[2] = rs_check_product(&check, "filter", 3, (const int64_t[]){elements[2], w.shape.in_channels, w.shape.out_channels});
   resolve(&check, &w, out, a, b, elements);
+  w.device = check.device;
   return rs_tensor_push(&check, "tensor_convolve", run_convolve, rs_cuda_tensor_convolve, &w, sizeof w);
+}
+
+// Pieces of an array of pixels, whose channels must add up to `channels`.
+static rs_channel_pieces pieces_of(rs_check *check, const int64_t *pointers, const int64_t *counts, int64_t pixels, int64_t channels,
+                                   const char *what) {
+  rs_channel_pieces pieces = {0};
+  int64_t sum = 0;
+  for (int k = 0; k < 3 && !check->status && pointers[k]; k++) {
+    if (counts[k] < 1 || counts[k] > channels - sum)
+      check->status = rs_fail(RS_EARGUMENT, "%s %d has %lld channels: expected a positive count, and no more than %lld in all", what, k,
+                              (long long)counts[k], (long long)channels);
+    if (check->status) break;
+    pieces.channels[k] = counts[k];
+    pieces.at[k] = rs_check_floats(check, pointers[k], pixels * counts[k], what);
+    sum += counts[k];
+  }
+  if (!check->status && sum != channels)
+    check->status = rs_fail(RS_EARGUMENT, "%s has %lld channels in all: expected %lld", what, (long long)sum, (long long)channels);
+  return pieces;
+}
+
+static const float *optional_floats(rs_check *check, int64_t pointer, int64_t count, const char *what) {
+  return pointer ? rs_check_floats(check, pointer, count, what) : NULL;
+}
+
+static int32_t no_fused_convolution(rs_operation *operation, void *arguments) {
+  (void)operation, (void)arguments;
+  return RS_EINTERNAL; // rs_tensor_convolve_fused refuses the CPU
+}
+
+int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const int64_t *shape) {
+  rs_check check = RS_CHECK;
+  int64_t elements[3];
+  rs_check_choice(&check, kind, RS_CONVOLUTION_FILTER_GRADIENT, "kind");
+  rs_tensor_fusing f = {.op = kind, .relu = operands[RS_FUSED_RELU] != 0, .shape = rs_check_convolution(&check, shape, elements)};
+  const rs_convolution *c = &f.shape;
+  int64_t filter = rs_check_product(&check, "filter", 3, (const int64_t[]){elements[2], c->in_channels, c->out_channels});
+  if (!check.status && !rs_convolution_fuses(c))
+    check.status = rs_fail(RS_EARGUMENT, "a fused convolution: expected two dimensions, stride and dilation 1, a filter of at most 3 x 3 "
+                                         "and a precision other than float32");
+  if (check.status) return check.status;
+  int64_t inputs = elements[0] / c->in_channels, outputs = elements[1] / c->out_channels; // pixels
+  int back = kind == RS_CONVOLUTION_INPUT_GRADIENT, of_filter = kind == RS_CONVOLUTION_FILTER_GRADIENT;
+  int64_t pixels = back ? inputs : outputs, channels = back ? c->in_channels : c->out_channels;
+  if (of_filter) pixels = filter / channels;
+  f.out = pieces_of(&check, operands + RS_FUSED_OUT, operands + RS_FUSED_OUT_CHANNELS, pixels, channels, "out");
+  f.a = pieces_of(&check, operands + RS_FUSED_A, operands + RS_FUSED_A_CHANNELS, back ? outputs : inputs,
+                  back ? c->out_channels : c->in_channels, "a");
+  f.b = rs_check_floats(&check, operands[RS_FUSED_B], of_filter ? elements[1] : filter, "b");
+  f.bias = optional_floats(&check, operands[RS_FUSED_BIAS], channels, "bias");
+  f.add = optional_floats(&check, operands[RS_FUSED_ADD], pixels * f.out.channels[0], "add");
+  f.mask = optional_floats(&check, operands[RS_FUSED_MASK], pixels * channels, "mask");
+  if (!check.status && ((f.mask || of_filter) && f.out.channels[0] != channels))
+    check.status = rs_fail(RS_EARGUMENT, "out is split: expected one array with a mask, or of a filter");
+  if (!check.status && of_filter && (f.bias || f.add || f.mask || f.relu))
+    check.status = rs_fail(RS_EARGUMENT, "the gradient of a filter takes no bias, sum, mask or ReLU");
+  if (!check.status && check.device == RS_CPU)
+    check.status = rs_fail(RS_EDEVICE, "fused convolutions run on a GPU, and these arrays are on the CPU");
+  for (int k = 0; k < 3; k++) {
+    if (!f.out.at[k]) continue;
+    int64_t count = pixels * f.out.channels[k];
+    for (int n = 0; n < 3; n++)
+      if (f.a.at[n]) rs_check_apart_from(&check, f.out.at[k], count, f.a.at[n], (back ? outputs : inputs) * f.a.channels[n], "a");
+    rs_check_apart_from(&check, f.out.at[k], count, f.b, of_filter ? elements[1] : filter, "b");
+    if (f.bias) rs_check_apart_from(&check, f.out.at[k], count, f.bias, channels, "bias");
+    if (f.add) rs_check_apart_from(&check, f.out.at[k], count, f.add, pixels * f.out.channels[0], "add");
+    if (f.mask) rs_check_apart_from(&check, f.out.at[k], count, f.mask, pixels * channels, "mask");
+  }
+  f.device = check.device;
+  return rs_tensor_push(&check, "tensor_convolve_fused", no_fused_convolution, rs_cuda_tensor_convolve_fused, &f, sizeof f);
 }
 
 // Depthwise: every channel has a filter of its own for each of `multiplier` output channels.

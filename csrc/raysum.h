@@ -96,10 +96,14 @@ enum rs_tensor_map { RS_MAP_ABSOLUTE = 0, RS_MAP_NEGATIVE = 1, RS_MAP_SIGN = 2, 
 enum rs_tensor_join { RS_JOIN_ADD = 0, RS_JOIN_SUBTRACT = 1, RS_JOIN_MULTIPLY = 2, RS_JOIN_DIVIDE = 3, RS_JOIN_FLOOR_DIVIDE = 4, RS_JOIN_MODULO = 5, RS_JOIN_POWER = 6, RS_JOIN_MINIMUM = 7, RS_JOIN_MAXIMUM = 8, RS_JOIN_SQUARED_DIFFERENCE = 9, RS_JOIN_PRELU = 10, RS_JOIN_RELU_GRADIENT = 11, RS_JOIN_ELU_GRADIENT = 12, RS_JOIN_ARC_TANGENT = 13, RS_JOIN_EQUAL = 14, RS_JOIN_NOT_EQUAL = 15, RS_JOIN_LESS = 16, RS_JOIN_LESS_EQUAL = 17, RS_JOIN_GREATER = 18, RS_JOIN_GREATER_EQUAL = 19, RS_JOIN_AND = 20, RS_JOIN_OR = 21, RS_JOIN_EXCLUSIVE_OR = 22 };
 enum rs_tensor_fold { RS_FOLD_SUM = 0, RS_FOLD_MEAN = 1, RS_FOLD_PRODUCT = 2, RS_FOLD_LARGEST = 3, RS_FOLD_SMALLEST = 4, RS_FOLD_ALL = 5, RS_FOLD_ANY = 6, RS_FOLD_PLACE_OF_LARGEST = 7, RS_FOLD_PLACE_OF_SMALLEST = 8 };
 enum rs_tensor_convolution { RS_CONVOLUTION = 0, RS_CONVOLUTION_INPUT_GRADIENT = 1, RS_CONVOLUTION_FILTER_GRADIENT = 2 };
+enum rs_convolution_precision { RS_PRECISION_FLOAT32 = 0, RS_PRECISION_TF32 = 1, RS_PRECISION_BF16 = 2 }; // what GPUs round factors to; sums are float32
 enum rs_tensor_pool { RS_POOL_LARGEST = 0, RS_POOL_MEAN = 1 };
 enum rs_tensor_resize { RS_RESIZE_LINEAR = 0, RS_RESIZE_NEAREST = 1 };
 // A convolution's shape: numbers at these places. Axes are (z, y, x), z of extent 1 in two dimensions; BEFORE is the zeros in front.
-enum rs_convolution_shape { RS_AT_BATCH = 0, RS_AT_IN = 1, RS_AT_IN_CHANNELS = 4, RS_AT_OUT = 5, RS_AT_OUT_CHANNELS = 8, RS_AT_FILTER = 9, RS_AT_STRIDE = 12, RS_AT_DILATION = 15, RS_AT_BEFORE = 18, RS_CONVOLUTION_NUMBERS = 21 };
+// PRECISION is a wish: a GPU follows it in two dimensions, with stride and dilation 1 and filters up to 3 x 3, and computes in float32 otherwise.
+enum rs_convolution_shape { RS_AT_BATCH = 0, RS_AT_IN = 1, RS_AT_IN_CHANNELS = 4, RS_AT_OUT = 5, RS_AT_OUT_CHANNELS = 8, RS_AT_FILTER = 9, RS_AT_STRIDE = 12, RS_AT_DILATION = 15, RS_AT_BEFORE = 18, RS_AT_PRECISION = 21, RS_CONVOLUTION_NUMBERS = 22 };
+// What rs_tensor_convolve_fused works on: device pointers, counts of channels, and whether there is a RELU, at these places.
+enum rs_fused_operand { RS_FUSED_OUT = 0, RS_FUSED_OUT_CHANNELS = 3, RS_FUSED_A = 6, RS_FUSED_A_CHANNELS = 9, RS_FUSED_B = 12, RS_FUSED_BIAS = 13, RS_FUSED_ADD = 14, RS_FUSED_MASK = 15, RS_FUSED_RELU = 16, RS_FUSED_NUMBERS = 17 };
 
 RS_API int32_t rs_tensor_fill(int32_t type, int64_t out, int64_t count, double value); // out = value
 RS_API int32_t rs_tensor_cast(int32_t cast, int64_t out, int64_t a, int64_t count); // floats become integers as in JavaScript: towards 0, modulo 2^32
@@ -113,6 +117,7 @@ RS_API int32_t rs_tensor_gather(int64_t out, int64_t a, int64_t index, int64_t b
 RS_API int32_t rs_tensor_segment_sum(int32_t type, int64_t out, int64_t a, int64_t index, int64_t rows, int64_t inner, int64_t segments); // out [segments, inner] = sums of the rows of a [rows, inner] with that index; out is apart
 RS_API int32_t rs_tensor_product(int64_t out, int64_t a, int64_t b, const int64_t *shape, int32_t transpose_a, int32_t transpose_b); // out [batch, m, n] = a [batch_a, m, k] b [batch_b, k, n]; shape: batch, m, n, k, batch_a, batch_b, the latter repeat; a [k, m] or b [n, k] where transposed; out is apart
 RS_API int32_t rs_tensor_convolve(int32_t kind, int64_t out, int64_t a, int64_t b, const int64_t *shape); // convolution: a input, b filter; gradient of the input: a output's gradient, b filter; of the filter: a input, b output's gradient; out is apart
+RS_API int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const int64_t *shape); // the same on a GPU, where PRECISION is followed: up to three arrays A (0: none), their channels one after the other, are input or output's gradient; the result is likewise split into arrays OUT; to it BIAS [channels] and ADD (the shape of the first OUT) are added, then it is cut off at 0 with RELU, then set to 0 where MASK (its shape, one OUT) is not above 0; each of them may be 0; the gradient of the filter takes none of these
 RS_API int32_t rs_tensor_convolve_depthwise(int32_t kind, int64_t out, int64_t a, int64_t b, const int64_t *shape); // the same, each channel apart: filter [..., in channels, multiplier], output channel = channel * multiplier + i
 RS_API int32_t rs_tensor_pool(int32_t op, int64_t out, int64_t a, const int64_t *shape); // over windows, without what lies outside the input; out is apart
 RS_API int32_t rs_tensor_pool_gradient(int32_t op, int64_t out, int64_t a, int64_t b, const int64_t *shape); // of the input; a is the output's gradient, b the input (0 for MEAN, whose gradient is spread over the whole window, inside the input or not); out is apart

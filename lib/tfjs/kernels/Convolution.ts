@@ -1,16 +1,20 @@
 import type { backend_util, TensorInfo } from "@tensorflow/tfjs-core";
 import { check, native } from "../../native/library.ts";
-import { TensorConvolution } from "../../native/symbols.ts";
+import { ConvolutionPrecision, TensorConvolution } from "../../native/symbols.ts";
 import { sameShape, sizeOf } from "../../shape.ts";
 import type { RaysumBackend } from "../backend.ts";
 import { isFloat } from "../calls.ts";
 import { type Inputs, type Kernel, kernel } from "../kernel.ts";
+import { precisionOn } from "../precision.ts";
 import { type Finish, finish } from "./finish.ts";
 
 export type Info = backend_util.Conv2DInfo | backend_util.Conv3DInfo;
 
 /** The table of csrc/raysum.h's rs_convolution_shape; one slice where there is no depth. */
-export function convolutionTable(info: Info): BigInt64Array {
+export function convolutionTable(
+  info: Info,
+  precision: number = ConvolutionPrecision.PRECISION_FLOAT32,
+): BigInt64Array {
   const deep = "inDepth" in info;
   const { padInfo } = info;
   const front = deep ? info.padInfo.front : 0;
@@ -24,6 +28,7 @@ export function convolutionTable(info: Info): BigInt64Array {
     ...[deep ? info.strideDepth : 1, info.strideHeight, info.strideWidth],
     ...[deep ? info.dilationDepth : 1, info.dilationHeight, info.dilationWidth],
     ...[front, padInfo.top, padInfo.left],
+    precision,
   ];
   return BigInt64Array.from(numbers.map(BigInt));
 }
@@ -49,7 +54,7 @@ function run(
   if (!fits || !isFloat(a, b) || [inShape, outShape, filterShape].some((one) => sizeOf(one) === 0)) return undefined;
   const out = backend.output(shape!, "float32");
   const [to, left, right] = [out, a, b].map((tensor) => backend.pointer(tensor));
-  check(native()[call](kind, to!, left!, right!, convolutionTable(info)));
+  check(native()[call](kind, to!, left!, right!, convolutionTable(info, precisionOn(backend.device))));
   return out;
 }
 
