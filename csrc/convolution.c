@@ -76,11 +76,6 @@ static const float *optional_floats(rs_check *check, int64_t pointer, int64_t co
   return pointer ? rs_check_floats(check, pointer, count, what) : NULL;
 }
 
-static int32_t no_fused_convolution(rs_operation *operation, void *arguments) {
-  (void)operation, (void)arguments;
-  return RS_EINTERNAL; // rs_tensor_convolve_fused refuses the CPU
-}
-
 int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const int64_t *shape) {
   rs_check check = RS_CHECK;
   int64_t elements[3];
@@ -120,7 +115,7 @@ int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const in
     if (f.mask) rs_check_apart_from(&check, f.out.at[k], count, f.mask, pixels * channels, "mask");
   }
   f.device = check.device;
-  return rs_tensor_push(&check, "tensor_convolve_fused", no_fused_convolution, rs_cuda_tensor_convolve_fused, &f, sizeof f);
+  return rs_tensor_push(&check, "tensor_convolve_fused", NULL, rs_cuda_tensor_convolve_fused, &f, sizeof f);
 }
 
 // Depthwise: every channel has a filter of its own for each of `multiplier` output channels.

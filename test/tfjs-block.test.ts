@@ -103,6 +103,20 @@ describe("residual blocks", () => {
               assert.deepEqual(got, expected);
             });
 
+        it("are kin to a convolution with bias and ReLU, which is one kernel", async () => {
+          const run = () => {
+            const [x, filter] = [wholeNumbers([2, 11, 35, 19], 1, 0.5), wholeNumbers([3, 2, 19, 10], 2, 0.3)];
+            const bias = wholeNumbers([10], 3, 1) as tf.Tensor1D;
+            const one = { x: x as tf.Tensor4D, filter: filter as tf.Tensor4D, strides: 1, bias } as const;
+            return (["linear", "relu", "elu"] as const).flatMap((activation) =>
+              (["same", "valid"] as const).map((pad) => tf.fused.conv2d({ ...one, pad, activation })),
+            );
+          };
+          const [got, expected] = [await valuesOn(on, run), await valuesOn("cpu", run)];
+          assert.deepEqual(got.slice(0, 4), expected.slice(0, 4));
+          for (const k of [4, 5]) assert.ok(difference(got[k]!, expected[k]!) < 1e-6);
+        });
+
         it("make the learned primal-dual network what plain operations make it, to the precision's rounding", async () => {
           using A = operator(
             volume({ shape: [1, 12, 12], size: [1 / 12, 1, 1] }),

@@ -7,6 +7,7 @@ import { isFloat } from "../calls.ts";
 import { type Inputs, type Kernel, kernel } from "../kernel.ts";
 import { precisionOn } from "../precision.ts";
 import { type Finish, finish } from "./finish.ts";
+import { convolveFused, fuses } from "./fused.ts";
 
 export type Info = backend_util.Conv2DInfo | backend_util.Conv3DInfo;
 
@@ -131,13 +132,36 @@ function family(names: readonly [string, string, string], { call, info }: Family
 
 type FusedInputs = Inputs<"x" | "filter"> & Finish["inputs"];
 
+/** Whether a GPU does a convolution with its bias and ReLU in one pass: what rs_tensor_convolve_fused takes. */
+function isFused(
+  backend: RaysumBackend,
+  { call }: Family,
+  info: Info,
+  { activation = "linear" }: Finish["attributes"],
+) {
+  if (call !== "rs_tensor_convolve" || "inDepth" in info || info.dataFormat !== "channelsLast") return false;
+  const { strideHeight, strideWidth, dilationHeight, dilationWidth, filterHeight, filterWidth } = info;
+  const steps = [strideHeight, strideWidth, dilationHeight, dilationWidth];
+  const isPlain = steps.every((step) => step === 1) && filterHeight <= 3 && filterWidth <= 3;
+  return isPlain && fuses(backend) && (activation === "linear" || activation === "relu");
+}
+
 /** A convolution with bias and activation. */
-function fused(name: string, { call, info }: Family): Kernel {
+function fused(name: string, family: Family): Kernel {
   return kernel<FusedInputs, Attributes & Finish["attributes"]>(name, (inputs, attributes, backend) => {
     const { x, filter, bias, preluActivationWeights } = inputs;
     if (!isFloat(bias, preluActivationWeights)) return undefined;
-    const shape = info(backend, x.shape, filter.shape, attributes);
-    const out = run(backend, call, TensorConvolution.CONVOLUTION, x, filter, shape);
+    const shape = family.info(backend, x.shape, filter.shape, attributes);
+    const sizes = [shape.inShape, shape.outShape, shape.filterShape].map(sizeOf);
+    const fits = isFloat(x, filter) && !sizes.includes(0) && (!bias || sizeOf(bias.shape) === shape.outChannels);
+    if (fits && isFused(backend, family, shape, attributes)) {
+      const out = backend.output(shape.outShape, "float32");
+      const convolution = { out: [out], a: [x], b: filter, bias, relu: attributes.activation === "relu" };
+      const table = convolutionTable(shape, precisionOn(backend.device));
+      convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, table);
+      return out;
+    }
+    const out = run(backend, family.call, TensorConvolution.CONVOLUTION, x, filter, shape);
     return out && finish(backend, out, inputs, attributes);
   });
 }
