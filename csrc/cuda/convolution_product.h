@@ -3,18 +3,25 @@
 #pragma once
 #include "convolution_tiles.h"
 
+// Words from pixel to pixel of a tile in which pairs of words meet no bank twice.
+template <int WORDS> constexpr int paired_stride = WORDS == 8 ? 8 : WORDS + 8;
+
 // A warp has two rows of a tile: 4 products of 16 pixels side by side.
 constexpr int PRODUCT_THREADS = TILE_ROWS / 2 * 32;
 
-// The filter's words as `right` of the products wants them: [tap][step][columns / 8][lane][2].
+// The filter's words as `right` of the products wants them, two groups of 8 columns side by side: [tap][step][columns / 16][lane][4],
+// or [tap][step][lane][2]. Which word of a step is called k is free, as long as both sides agree: words 2 t and 2 t + 1 are k = t and
+// k = t + 4, so that a lane has neighbours in one load.
 template <int PRECISION, int STEPS, int EIGHTS>
 __device__ inline void stage_filter(uint32_t *filter, const tiled &p, int first_channel, int first_column) {
   constexpr int PER = rs_per_word<PRECISION>;
   const int taps = p.taps_y * p.taps_x;
   for (int i = threadIdx.x; i < taps * STEPS * EIGHTS * 64; i += PRODUCT_THREADS) {
-    const int half = i % 2, lane = i / 2 % 32, column = first_column + i / 64 % EIGHTS * 8 + lane / 4;
-    const int step = i / 64 / EIGHTS % STEPS, tap = i / 64 / EIGHTS / STEPS;
-    const int channel = first_channel + (step * 8 + lane % 4 + half * 4) * PER;
+    constexpr int GROUPS = EIGHTS > 1 ? 2 : 1, UNIT = GROUPS * 64;
+    const int half = i % 2, group = i / 2 % GROUPS, lane = i / 2 / GROUPS % 32, rest = i / UNIT;
+    const int column = first_column + (rest % (EIGHTS / GROUPS) * GROUPS + group) * 8 + lane / 4;
+    const int step = rest / (EIGHTS / GROUPS) % STEPS, tap = rest / (EIGHTS / GROUPS) / STEPS;
+    const int channel = first_channel + (step * 8 + lane % 4 * 2 + half) * PER;
     float values[2] = {0, 0};
 #pragma unroll
     for (int k = 0; k < PER; k++)
@@ -55,7 +62,7 @@ __device__ inline void finish_pair(const tiled &p, int64_t pixel, int column, fl
 
 // STEPS times 8 words of depth at a time, EIGHTS times 8 columns.
 template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds__(PRODUCT_THREADS) convolve_tiles(tiled p) {
-  constexpr int WORDS = STEPS * 8, STRIDE = WORDS + 4, CHANNELS = WORDS * rs_per_word<PRECISION>;
+  constexpr int WORDS = STEPS * 8, STRIDE = paired_stride<WORDS>, CHANNELS = WORDS * rs_per_word<PRECISION>;
   RS_SHARED(uint32_t, filter);
   uint32_t *tile = filter + p.taps_y * p.taps_x * STEPS * EIGHTS * 64;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
@@ -72,22 +79,29 @@ template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds_
       stage<PRECISION, WORDS, PITCH>(tile, STRIDE, p.a, p.quads, p.channels, first, place.image, TILE_ROWS + p.taps_y - 1,
                                      place.top - p.above, place.left - p.before, p.source_height, p.source_width, PRODUCT_THREADS);
       __syncthreads();
-      const uint32_t *right_at = filter + lane * 2;
+      const uint32_t *right_at = filter + lane * (EIGHTS > 1 ? 4 : 2);
       for (int y = 0; y < p.taps_y; y++)
         for (int x = 0; x < p.taps_x; x++) {
-          const uint32_t *left_at = tile + ((2 * warp + y) * PITCH + x + g) * STRIDE + t;
+          const uint32_t *left_at = tile + ((2 * warp + y) * PITCH + x + g) * STRIDE + 2 * t;
 #pragma unroll
           for (int step = 0; step < STEPS; step++) {
             uint32_t left[4][4], right[EIGHTS][2];
+            if (EIGHTS == 1) {
+              const uint2 words = *(const uint2 *)(right_at + step * 64);
+              right[0][0] = words.x, right[0][1] = words.y;
+            }
 #pragma unroll
-            for (int n = 0; n < EIGHTS; n++) {
-              const uint2 words = *(const uint2 *)(right_at + (step * EIGHTS + n) * 64);
-              right[n][0] = words.x, right[n][1] = words.y;
+            for (int n = 0; n + 1 < EIGHTS; n += 2) {
+              const uint4 words = *(const uint4 *)(right_at + (step * EIGHTS + n) * 64);
+              right[n][0] = words.x, right[n][1] = words.y, right[n + 1][0] = words.z, right[n + 1][1] = words.w;
             }
 #pragma unroll
             for (int m = 0; m < 4; m++)
 #pragma unroll
-              for (int k = 0; k < 4; k++) left[m][k] = left_at[(m / 2 * PITCH + m % 2 * 16 + k % 2 * 8) * STRIDE + step * 8 + k / 2 * 4];
+              for (int k = 0; k < 2; k++) {
+                const uint2 words = *(const uint2 *)(left_at + (m / 2 * PITCH + m % 2 * 16 + k * 8) * STRIDE + step * 8);
+                left[m][k] = words.x, left[m][k + 2] = words.y;
+              }
 #pragma unroll
             for (int m = 0; m < 4; m++)
 #pragma unroll
@@ -121,7 +135,7 @@ template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds_
 // As many blocks as are at work at once share the tiles out, so that each reads the filter once.
 template <int PRECISION, int STEPS, int EIGHTS> int32_t run_tiles(rs_operation *o, const tiled &p) {
   const size_t shared =
-      sizeof(uint32_t) * (p.taps_y * p.taps_x * STEPS * EIGHTS * 64 + (TILE_ROWS + p.taps_y - 1) * PITCH * (STEPS * 8 + 4));
+      sizeof(uint32_t) * (p.taps_y * p.taps_x * STEPS * EIGHTS * 64 + (TILE_ROWS + p.taps_y - 1) * PITCH * paired_stride<STEPS * 8>);
   const int64_t fit = (200 << 10) / shared, most = rs_cuda_multiprocessors(p.device) * (fit < 6 ? fit : 6);
   const dim3 grid((unsigned)(p.tiles < most ? p.tiles : most), (unsigned)((p.columns + EIGHTS * 8 - 1) / (EIGHTS * 8)));
   return RS_LAUNCH((convolve_tiles<PRECISION, STEPS, EIGHTS>), grid, PRODUCT_THREADS, shared, rs_cuda_stream(o), p);
