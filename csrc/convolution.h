@@ -26,7 +26,7 @@ typedef struct {
 } rs_channel_pieces;
 
 typedef struct {
-  int32_t op, device, relu;
+  int32_t op, device, relu, halves;
   rs_convolution shape;
   rs_channel_pieces out, a;
   const float *b, *bias, *add, *mask;

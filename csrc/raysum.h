@@ -102,8 +102,9 @@ enum rs_tensor_resize { RS_RESIZE_LINEAR = 0, RS_RESIZE_NEAREST = 1 };
 // A convolution's shape: numbers at these places. Axes are (z, y, x), z of extent 1 in two dimensions; BEFORE is the zeros in front.
 // PRECISION is a wish: a GPU follows it in two dimensions, with stride and dilation 1 and filters up to 3 x 3, and computes in float32 otherwise.
 enum rs_convolution_shape { RS_AT_BATCH = 0, RS_AT_IN = 1, RS_AT_IN_CHANNELS = 4, RS_AT_OUT = 5, RS_AT_OUT_CHANNELS = 8, RS_AT_FILTER = 9, RS_AT_STRIDE = 12, RS_AT_DILATION = 15, RS_AT_BEFORE = 18, RS_AT_PRECISION = 21, RS_CONVOLUTION_NUMBERS = 22 };
-// What rs_tensor_convolve_fused works on: device pointers, counts of channels, and whether there is a RELU, at these places.
-enum rs_fused_operand { RS_FUSED_OUT = 0, RS_FUSED_OUT_CHANNELS = 3, RS_FUSED_A = 6, RS_FUSED_A_CHANNELS = 9, RS_FUSED_B = 12, RS_FUSED_BIAS = 13, RS_FUSED_ADD = 14, RS_FUSED_MASK = 15, RS_FUSED_RELU = 16, RS_FUSED_NUMBERS = 17 };
+// What rs_tensor_convolve_fused works on: device pointers, counts of channels, whether there is a RELU, and which arrays are HALVES, at these places.
+enum rs_fused_operand { RS_FUSED_OUT = 0, RS_FUSED_OUT_CHANNELS = 3, RS_FUSED_A = 6, RS_FUSED_A_CHANNELS = 9, RS_FUSED_B = 12, RS_FUSED_BIAS = 13, RS_FUSED_ADD = 14, RS_FUSED_MASK = 15, RS_FUSED_RELU = 16, RS_FUSED_HALVES = 17, RS_FUSED_NUMBERS = 18 };
+enum rs_fused_halves { RS_HALVES_A = 1, RS_HALVES_OUT = 2, RS_HALVES_B = 4, RS_HALVES_MASK = 8 }; // added up: arrays that hold bf16 numbers, two in the room of a float; in precision BF16, one array, channels a multiple of 8
 
 RS_API int32_t rs_tensor_fill(int32_t type, int64_t out, int64_t count, double value); // out = value
 RS_API int32_t rs_tensor_cast(int32_t cast, int64_t out, int64_t a, int64_t count); // floats become integers as in JavaScript: towards 0, modulo 2^32

@@ -54,11 +54,12 @@ __global__ void __launch_bounds__(3 * 32 * FILTER_GROUPS, 2) filter_tiles(tiled 
   for (int64_t at = blockIdx.x; at < p.tiles; at += gridDim.x) {
     const tile_place place = tile_at(p, at);
     __syncthreads(); // the last tile was read
-    stage<PRECISION, sides::IN_WORDS, PITCH>(input, sides::IN_STRIDE, p.a, p.quads, p.channels, first_in, place.image,
-                                             TILE_ROWS + p.taps_y - 1, place.top - p.above, place.left - p.before, p.source_height,
-                                             p.source_width, blockDim.x);
-    stage<PRECISION, sides::OUT_WORDS, TILE_COLUMNS>(output, sides::OUT_STRIDE, gradient, quads, p.columns, first_out, place.image,
-                                                     TILE_ROWS, place.top, place.left, p.height, p.width, blockDim.x);
+    stage<PRECISION, sides::IN_WORDS, PITCH>(input, sides::IN_STRIDE, p.a, p.halves & RS_HALVES_A, p.quads, p.channels, first_in,
+                                             place.image, TILE_ROWS + p.taps_y - 1, place.top - p.above, place.left - p.before,
+                                             p.source_height, p.source_width, blockDim.x);
+    stage<PRECISION, sides::OUT_WORDS, TILE_COLUMNS>(output, sides::OUT_STRIDE, gradient, p.halves & RS_HALVES_B, quads, p.columns,
+                                                     first_out, place.image, TILE_ROWS, place.top, place.left, p.height, p.width,
+                                                     blockDim.x);
     __syncthreads();
     for (int row = group; row < TILE_ROWS; row += FILTER_GROUPS)
 #pragma unroll

@@ -16,7 +16,7 @@ tiled problem_of(const rs_tensor_fusing &f) {
   tiled p = {};
   p.a = f.a, p.out = f.out;
   p.b = f.b, p.bias = f.bias, p.add = f.add, p.mask = f.mask;
-  p.relu = f.relu, p.backwards = back, p.device = f.device;
+  p.relu = f.relu, p.backwards = back, p.device = f.device, p.halves = f.halves;
   p.height = (int)result[1], p.width = (int)result[2];
   p.source_height = (int)source[1], p.source_width = (int)source[2];
   p.taps_y = (int)c.filter[1], p.taps_x = (int)c.filter[2];

@@ -51,13 +51,22 @@ __device__ inline void finish_value(const tiled &p, int64_t pixel, int column, f
 // Two neighbouring channels, of an even number of them in one array without anything to add.
 __device__ inline void finish_pair(const tiled &p, int64_t pixel, int column, float2 value) {
   if (column >= p.columns) return;
+  const int64_t at = pixel * p.columns + column;
   if (p.bias) value = make_float2(value.x + __ldg(p.bias + column), value.y + __ldg(p.bias + column + 1));
   if (p.relu) value = make_float2(value.x < 0 ? 0 : value.x, value.y < 0 ? 0 : value.y);
   if (p.mask) {
-    const float2 mask = __ldg((const float2 *)(p.mask + pixel * p.columns + column));
+    float2 mask;
+    if (p.halves & RS_HALVES_MASK) {
+      const uint32_t word = __ldg((const uint32_t *)p.mask + at / 2);
+      mask = make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000));
+    } else
+      mask = __ldg((const float2 *)(p.mask + at));
     value = make_float2(mask.x > 0 ? value.x : 0, mask.y > 0 ? value.y : 0);
   }
-  *(float2 *)(p.out.at[0] + pixel * p.columns + column) = value;
+  if (p.halves & RS_HALVES_OUT)
+    *((uint32_t *)p.out.at[0] + at / 2) = rs_bf16(value.x, value.y);
+  else
+    *(float2 *)(p.out.at[0] + at) = value;
 }
 
 // STEPS times 8 words of depth at a time, EIGHTS times 8 columns.
@@ -76,8 +85,9 @@ template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds_
       __syncthreads(); // the last tile was read
       if (!have_filter || p.channels > CHANNELS) stage_filter<PRECISION, STEPS, EIGHTS>(filter, p, first, first_column);
       have_filter = true;
-      stage<PRECISION, WORDS, PITCH>(tile, STRIDE, p.a, p.quads, p.channels, first, place.image, TILE_ROWS + p.taps_y - 1,
-                                     place.top - p.above, place.left - p.before, p.source_height, p.source_width, PRODUCT_THREADS);
+      stage<PRECISION, WORDS, PITCH>(tile, STRIDE, p.a, p.halves & RS_HALVES_A, p.quads, p.channels, first, place.image,
+                                     TILE_ROWS + p.taps_y - 1, place.top - p.above, place.left - p.before, p.source_height, p.source_width,
+                                     PRODUCT_THREADS);
       __syncthreads();
       const uint32_t *right_at = filter + lane * (EIGHTS > 1 ? 4 : 2);
       for (int y = 0; y < p.taps_y; y++)

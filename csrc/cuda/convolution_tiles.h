@@ -13,6 +13,7 @@ struct tiled {
   const float *b, *bias, *add, *mask;
   int relu, backwards;
   int32_t device;
+  int halves;                      // rs_fused_halves
   int quads;                       // whether a's channels may be read four at a time
   int height, width;               // of the result
   int source_height, source_width; // of a
@@ -45,11 +46,24 @@ __device__ static inline float channel_at(const rs_channel_pieces &pieces, int64
 }
 
 // Brings `rows` rows of COLUMNS pixels, from pixel (top, left) of an image on, into a tile: WORDS words a pixel from channel `first`
-// on, `stride` words from pixel to pixel. Zeros outside the image. By `threads` threads.
+// on, `stride` words from pixel to pixel. Zeros outside the image. `halves`: channels are bf16 already. By `threads` threads.
 template <int PRECISION, int WORDS, int COLUMNS>
-__device__ inline void stage(uint32_t *tile, int stride, const rs_channel_pieces &pieces, int quads, int channels, int first, int64_t image,
-                             int rows, int top, int left, int height, int width, int threads) {
+__device__ inline void stage(uint32_t *tile, int stride, const rs_channel_pieces &pieces, int halves, int quads, int channels, int first,
+                             int64_t image, int rows, int top, int left, int height, int width, int threads) {
   constexpr int PER = rs_per_word<PRECISION>;
+  if (PER == 2 && halves) {
+    constexpr int EIGHTHS = WORDS / 4; // of a pixel: 8 channels each
+    const uint4 *from = (const uint4 *)pieces.at[0];
+#pragma unroll 4
+    for (int i = threadIdx.x; i < rows * COLUMNS * EIGHTHS; i += threads) {
+      const int part = i % EIGHTHS, pixel = i / EIGHTHS, y = top + pixel / COLUMNS, x = left + pixel % COLUMNS;
+      uint4 words = make_uint4(0, 0, 0, 0);
+      if (y >= 0 && y < height && x >= 0 && x < width && first + 8 * part < channels)
+        words = __ldg(from + ((image * height + y) * width + x) * (channels / 8) + first / 8 + part);
+      *(uint4 *)(tile + pixel * stride + part * 4) = words;
+    }
+    return;
+  }
   if (quads) {
     constexpr int QUADS = WORDS * PER / 4;
     const float4 *from = (const float4 *)pieces.at[0];

@@ -209,7 +209,15 @@ export const FusedOperand = {
   FUSED_ADD: 14,
   FUSED_MASK: 15,
   FUSED_RELU: 16,
-  FUSED_NUMBERS: 17,
+  FUSED_HALVES: 17,
+  FUSED_NUMBERS: 18,
+} as const;
+
+export const FusedHalves = {
+  HALVES_A: 1,
+  HALVES_OUT: 2,
+  HALVES_B: 4,
+  HALVES_MASK: 8,
 } as const;
 
 export const symbols = {

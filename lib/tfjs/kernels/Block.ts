@@ -1,6 +1,6 @@
 // A residual block of convolutions with ReLU between them, in as many passes over memory as there are convolutions; for GPUs.
 import type { TensorInfo } from "@tensorflow/tfjs-core";
-import { TensorConvolution } from "../../native/symbols.ts";
+import { ConvolutionPrecision, FusedHalves, TensorConvolution } from "../../native/symbols.ts";
 import type { RaysumBackend } from "../backend.ts";
 import { fold, TensorFold } from "../calls.ts";
 import { type Kernel, kernel } from "../kernel.ts";
@@ -44,14 +44,32 @@ function tableOf(backend: RaysumBackend, [batch, rows, columns]: readonly number
   return BigInt64Array.from([...numbers, precision].map(BigInt));
 }
 
+/**
+ * Whether what stands between the convolutions is kept as the bf16 numbers that the next one would make of it: half the memory, the
+ * same results. Biases want sums of gradients that are not rounded.
+ */
+function isPacked(backend: RaysumBackend, { filters, biases }: BlockInputs): boolean {
+  const isBf16 = precisionOn(backend.device) === ConvolutionPrecision.PRECISION_BF16;
+  return isBf16 && biases.length === 0 && filters.slice(0, -1).every(({ shape }) => shape[3]! % 8 === 0);
+}
+
+/** FusedHalves, where the things named are packed. */
+function halvesOf(packed: Partial<Record<"a" | "out" | "b" | "mask", boolean>>): number {
+  const { HALVES_A, HALVES_OUT, HALVES_B, HALVES_MASK } = FusedHalves;
+  const { a, out, b, mask } = packed;
+  return (a ? HALVES_A : 0) | (out ? HALVES_OUT : 0) | (b ? HALVES_B : 0) | (mask ? HALVES_MASK : 0);
+}
+
 /** What stands between the convolutions of a block. */
 function activations(backend: RaysumBackend, { x, filters, biases }: BlockInputs): TensorInfo[] {
   const made: TensorInfo[] = [];
+  const packed = isPacked(backend, { x, filters, biases });
   for (const [k, filter] of filters.slice(0, -1).entries()) {
     const { shape } = x[0]!;
-    const out = backend.output([...shape.slice(0, 3), filter.shape[3]!], "float32");
+    const out = backend.output([...shape.slice(0, 3), filter.shape[3]! / (packed ? 2 : 1)], "float32");
     const a = k === 0 ? x : [made.at(-1)!];
-    const convolution = { out: [out], a, b: filter, bias: biases[k], relu: true };
+    const halves = halvesOf({ out: packed, a: packed && k > 0 });
+    const convolution = { out: [out], a, b: filter, bias: biases[k], relu: true, halves };
     convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, shape, filter));
     made.push(out);
   }
@@ -73,6 +91,7 @@ const block: Kernel = kernel<Record<string, TensorInfo>, { readonly keep: boolea
       b: filter,
       bias,
       add: first,
+      halves: halvesOf({ a: between.length > 0 && isPacked(backend, given) }),
     };
     convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, first.shape, filter));
     if (keep) return [out, ...between];
@@ -91,17 +110,20 @@ const blockGradient: Kernel = kernel<Record<string, TensorInfo>>("RaysumBlockGra
   const byX = x.map(({ shape }) => backend.output(shape, "float32"));
   const byFilter = filters.map(({ shape }) => backend.output(shape, "float32"));
   const byBias: TensorInfo[] = [];
+  const packed = isPacked(backend, given);
   let gradient = dy; // of the convolution's result
   for (let k = filters.length - 1; k >= 0; k--) {
     const filter = filters[k]!;
     const table = tableOf(backend, dy.shape, filter);
     const source = k > 0 ? [between[k - 1]!] : x;
-    const ofFilter = { out: [byFilter[k]!], a: source, b: gradient };
+    const [before, behind] = [packed && k > 0, packed && gradient !== dy]; // whether it is, beside the convolution
+    const ofFilter = { out: [byFilter[k]!], a: source, b: gradient, halves: halvesOf({ a: before, b: behind }) };
     convolveFused(backend, TensorConvolution.CONVOLUTION_FILTER_GRADIENT, ofFilter, table);
     if (biases.length > 0) byBias[k] = fold(backend, TensorFold.FOLD_SUM, gradient, [0, 1, 2], "float32");
     const out = k > 0 ? [backend.output(source[0]!.shape, "float32")] : byX;
     const around = k > 0 ? { mask: source[0]! } : { add: dy };
-    const ofInput = { out, a: [gradient], b: filter, ...around };
+    const halves = halvesOf({ a: behind, out: before, mask: before });
+    const ofInput = { out, a: [gradient], b: filter, ...around, halves };
     convolveFused(backend, TensorConvolution.CONVOLUTION_INPUT_GRADIENT, ofInput, table);
     if (gradient !== dy) backend.disposeData(gradient.dataId);
     if (k > 0 && kept.length === 0) backend.disposeData(source[0]!.dataId);
