@@ -22,6 +22,9 @@ rs_convolution rs_check_convolution(rs_check *check, const int64_t *table, int64
                   k, (long long)c.in[k], (long long)c.out[k], (long long)c.filter[k], (long long)c.stride[k], (long long)c.dilation[k],
                   (long long)c.before[k]);
   }
+  c.precision = table[RS_AT_PRECISION];
+  if (!check->status && (c.precision < RS_PRECISION_FLOAT32 || c.precision > RS_PRECISION_BF16))
+    check->status = rs_fail(RS_EARGUMENT, "precision %lld does not exist", (long long)c.precision);
   elements[0] = rs_check_product(check, "input", 5, (const int64_t[]){c.batch, c.in[0], c.in[1], c.in[2], c.in_channels});
   elements[1] = rs_check_product(check, "output", 5, (const int64_t[]){c.batch, c.out[0], c.out[1], c.out[2], c.out_channels});
   elements[2] = rs_check_product(check, "filter", 3, c.filter);
@@ -46,7 +49,94 @@ int32_t rs_tensor_convolve(int32_t kind, int64_t out, int64_t a, int64_t b, cons
   rs_tensor_convolving w = {.op = kind, .shape = rs_check_convolution(&check, shape, elements)};
   elements[2] = rs_check_product(&check, "filter", 3, (const int64_t[]){elements[2], w.shape.in_channels, w.shape.out_channels});
   resolve(&check, &w, out, a, b, elements);
+  w.device = check.device;
   return rs_tensor_push(&check, "tensor_convolve", run_convolve, rs_cuda_tensor_convolve, &w, sizeof w);
+}
+
+// Pieces of an array of pixels, whose channels must add up to `channels`; with halves a float holds two.
+static rs_channel_pieces pieces_of(rs_check *check, const int64_t *pointers, const int64_t *counts, int64_t pixels, int64_t channels,
+                                   int halves, const char *what) {
+  rs_channel_pieces pieces = {0};
+  int64_t sum = 0;
+  for (int k = 0; k < 3 && !check->status && pointers[k]; k++) {
+    if (counts[k] < 1 || counts[k] > channels - sum)
+      check->status = rs_fail(RS_EARGUMENT, "%s %d has %lld channels: expected a positive count, and no more than %lld in all", what, k,
+                              (long long)counts[k], (long long)channels);
+    if (check->status) break;
+    pieces.channels[k] = counts[k];
+    pieces.at[k] = rs_check_floats(check, pointers[k], pixels * counts[k] / (halves ? 2 : 1), what);
+    sum += counts[k];
+  }
+  if (!check->status && sum != channels)
+    check->status = rs_fail(RS_EARGUMENT, "%s has %lld channels in all: expected %lld", what, (long long)sum, (long long)channels);
+  return pieces;
+}
+
+static const float *optional_floats(rs_check *check, int64_t pointer, int64_t count, const char *what) {
+  return pointer ? rs_check_floats(check, pointer, count, what) : NULL;
+}
+
+// Halves are one array each, of bf16 numbers and channels by 8.
+static void check_halves(rs_check *check, const rs_tensor_fusing *f, const int64_t *operands) {
+  const rs_convolution *c = &f->shape;
+  int back = f->op == RS_CONVOLUTION_INPUT_GRADIENT, of_filter = f->op == RS_CONVOLUTION_FILTER_GRADIENT;
+  int64_t source = back ? c->out_channels : c->in_channels, result = back ? c->in_channels : c->out_channels;
+  int halves = f->halves, allowed = of_filter ? RS_HALVES_A | RS_HALVES_B : RS_HALVES_A | RS_HALVES_OUT | RS_HALVES_MASK;
+  int fits = !(halves & ~allowed) && (!halves || c->precision == RS_PRECISION_BF16);
+  if (halves & RS_HALVES_A) fits = fits && source % 8 == 0 && operands[RS_FUSED_A_CHANNELS] == source;
+  if (halves & RS_HALVES_OUT) fits = fits && result % 8 == 0 && operands[RS_FUSED_OUT_CHANNELS] == result && !operands[RS_FUSED_ADD];
+  if (halves & (RS_HALVES_B | RS_HALVES_MASK)) fits = fits && result % 8 == 0;
+  if (!check->status && !fits)
+    check->status =
+        rs_fail(RS_EARGUMENT, "halves %d: expected arrays of the call with a multiple of 8 channels, in precision bf16", halves);
+}
+
+int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const int64_t *shape) {
+  rs_check check = RS_CHECK;
+  int64_t elements[3];
+  rs_check_choice(&check, kind, RS_CONVOLUTION_FILTER_GRADIENT, "kind");
+  rs_tensor_fusing f = {.op = kind, .relu = operands[RS_FUSED_RELU] != 0, .shape = rs_check_convolution(&check, shape, elements)};
+  const rs_convolution *c = &f.shape;
+  int64_t filter = rs_check_product(&check, "filter", 3, (const int64_t[]){elements[2], c->in_channels, c->out_channels});
+  if (!check.status && !rs_convolution_fuses(c))
+    check.status = rs_fail(RS_EARGUMENT, "a fused convolution: expected two dimensions, stride and dilation 1, a filter of at most 3 x 3 "
+                                         "and a precision other than float32");
+  int back = kind == RS_CONVOLUTION_INPUT_GRADIENT, of_filter = kind == RS_CONVOLUTION_FILTER_GRADIENT;
+  f.halves = (int32_t)operands[RS_FUSED_HALVES];
+  check_halves(&check, &f, operands);
+  if (check.status) return check.status;
+  int64_t inputs = elements[0] / c->in_channels, outputs = elements[1] / c->out_channels; // pixels
+  int64_t pixels = back ? inputs : outputs, channels = back ? c->in_channels : c->out_channels;
+  if (of_filter) pixels = filter / channels;
+  f.out = pieces_of(&check, operands + RS_FUSED_OUT, operands + RS_FUSED_OUT_CHANNELS, pixels, channels, f.halves & RS_HALVES_OUT, "out");
+  f.a = pieces_of(&check, operands + RS_FUSED_A, operands + RS_FUSED_A_CHANNELS, back ? outputs : inputs,
+                  back ? c->out_channels : c->in_channels, f.halves & RS_HALVES_A, "a");
+  int64_t b_count = of_filter ? elements[1] / (f.halves & RS_HALVES_B ? 2 : 1) : filter;
+  int64_t mask_count = pixels * channels / (f.halves & RS_HALVES_MASK ? 2 : 1);
+  f.b = rs_check_floats(&check, operands[RS_FUSED_B], b_count, "b");
+  f.bias = optional_floats(&check, operands[RS_FUSED_BIAS], channels, "bias");
+  f.add = optional_floats(&check, operands[RS_FUSED_ADD], pixels * f.out.channels[0], "add");
+  f.mask = optional_floats(&check, operands[RS_FUSED_MASK], mask_count, "mask");
+  if (!check.status && ((f.mask || of_filter) && f.out.channels[0] != channels))
+    check.status = rs_fail(RS_EARGUMENT, "out is split: expected one array with a mask, or of a filter");
+  if (!check.status && of_filter && (f.bias || f.add || f.mask || f.relu))
+    check.status = rs_fail(RS_EARGUMENT, "the gradient of a filter takes no bias, sum, mask or ReLU");
+  if (!check.status && check.device == RS_CPU)
+    check.status = rs_fail(RS_EDEVICE, "fused convolutions run on a GPU, and these arrays are on the CPU");
+  for (int k = 0; k < 3; k++) {
+    if (!f.out.at[k]) continue;
+    int64_t count = pixels * f.out.channels[k] / (f.halves & RS_HALVES_OUT ? 2 : 1);
+    for (int n = 0; n < 3; n++)
+      if (f.a.at[n])
+        rs_check_apart_from(&check, f.out.at[k], count, f.a.at[n],
+                            (back ? outputs : inputs) * f.a.channels[n] / (f.halves & RS_HALVES_A ? 2 : 1), "a");
+    rs_check_apart_from(&check, f.out.at[k], count, f.b, b_count, "b");
+    if (f.bias) rs_check_apart_from(&check, f.out.at[k], count, f.bias, channels, "bias");
+    if (f.add) rs_check_apart_from(&check, f.out.at[k], count, f.add, pixels * f.out.channels[0], "add");
+    if (f.mask) rs_check_apart_from(&check, f.out.at[k], count, f.mask, mask_count, "mask");
+  }
+  f.device = check.device;
+  return rs_tensor_push(&check, "tensor_convolve_fused", NULL, rs_cuda_tensor_convolve_fused, &f, sizeof f);
 }
 
 // Depthwise: every channel has a filter of its own for each of `multiplier` output channels.

@@ -9,14 +9,35 @@ typedef struct {
   int64_t in[3], in_channels, out[3], out_channels;
   int64_t filter[3], stride[3], dilation[3];
   int64_t before[3]; // zeros in front of the input
+  int64_t precision;
 } rs_convolution;
 
 typedef struct {
-  int32_t op;
+  int32_t op, device;
   rs_convolution shape;
   float *out;
   const float *a, *b;
 } rs_tensor_convolving;
+
+// Arrays whose channels follow one another.
+typedef struct {
+  float *at[3];
+  int64_t channels[3];
+} rs_channel_pieces;
+
+typedef struct {
+  int32_t op, device, relu, halves;
+  rs_convolution shape;
+  rs_channel_pieces out, a;
+  const float *b, *bias, *add, *mask;
+} rs_tensor_fusing;
+
+// Whether a GPU computes a convolution in the precision that it asks for, with fused operands where there are any.
+RS_INLINE int rs_convolution_fuses(const rs_convolution *c) {
+  for (int k = 0; k < 3; k++)
+    if (c->stride[k] != 1 || c->dilation[k] != 1 || c->filter[k] > (k ? 3 : 1)) return 0;
+  return c->precision != RS_PRECISION_FLOAT32 && c->before[0] == 0 && c->in[0] == 1 && c->out[0] == 1;
+}
 
 // Element (i, j, k) of the input that meets filter element (d, h, w) at output (z, y, x), along one axis; outside 0 ... in - 1 it is 0.
 RS_INLINE int64_t rs_convolution_at(const rs_convolution *c, int axis, int64_t out, int64_t filter) {

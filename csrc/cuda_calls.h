@@ -58,6 +58,7 @@ RS_WEAK int32_t rs_cuda_tensor_gather(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_segment_sum(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_adam(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_convolve(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_convolve_fused(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_convolve_depthwise(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_product(rs_operation *operation, void *arguments);
 

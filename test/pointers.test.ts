@@ -65,7 +65,7 @@ const callsOnTensors: readonly PointerCall[] = [
 ];
 /** One row and one channel; a filter as long as the row. */
 const row = (n: bigint) =>
-  BigInt64Array.of(1n, 1n, 1n, n, 1n, 1n, 1n, n, 1n, 1n, 1n, n, ...new Array<bigint>(6).fill(1n), 0n, 0n, 0n);
+  BigInt64Array.of(1n, 1n, 1n, n, 1n, 1n, 1n, n, 1n, 1n, 1n, n, ...new Array<bigint>(6).fill(1n), 0n, 0n, 0n, 0n);
 const callsOnBytes: readonly PointerCall[] = [
   [["upload target"], ([to], n) => calls.rs_upload(to!, new Float32Array(COUNT), n * 4n)],
   [["download source"], ([from], n) => calls.rs_download_begin(from!, n * 4n, number)],

@@ -299,7 +299,7 @@ describe("leaving the device", () => {
       assert.deepEqual([...sum!], [1, 3, 6]);
       assert.equal(fallbacks().get("Cumsum"), 1);
     } finally {
-      register(tf, { strict: true });
+      register(tf, { strict: true, convPrecision: "float32" });
     }
   });
 

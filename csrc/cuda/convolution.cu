@@ -1,6 +1,6 @@
 // convolution.cu: convolutions on the GPU as products of matrices that are never written down. Pixels are the rows, channels of the
 // result the columns, and the sum runs over filter elements and channels of the source, gathered into shared memory as they come.
-// All in float32; sums have one order, so results repeat bit by bit.
+// All in float32; sums have one order, so results repeat bit by bit. convolution_fused.cu has the ones on tensor cores.
 #include "convolution_places.h"
 
 namespace {
@@ -164,6 +164,17 @@ int32_t run_filter_gradient(rs_operation *o, const rs_tensor_convolving &w) {
 
 extern "C" int32_t rs_cuda_tensor_convolve(rs_operation *o, void *arguments) {
   const rs_tensor_convolving &w = *(const rs_tensor_convolving *)arguments;
+  if (rs_convolution_fuses(&w.shape)) {
+    const rs_convolution &c = w.shape;
+    const int back = w.op == RS_CONVOLUTION_INPUT_GRADIENT;
+    rs_tensor_fusing f = {};
+    f.op = w.op, f.device = w.device;
+    f.shape = c;
+    f.out = {{w.out}, {back ? c.in_channels : c.out_channels}};
+    f.a = {{(float *)w.a}, {back ? c.out_channels : c.in_channels}};
+    f.b = w.b;
+    return rs_cuda_tensor_convolve_fused(o, &f);
+  }
   if (w.op == RS_CONVOLUTION_FILTER_GRADIENT) return run_filter_gradient(o, w);
   return run_gather(o, w, w.op == RS_CONVOLUTION_INPUT_GRADIENT);
 }

@@ -169,6 +169,12 @@ export const TensorConvolution = {
   CONVOLUTION_FILTER_GRADIENT: 2,
 } as const;
 
+export const ConvolutionPrecision = {
+  PRECISION_FLOAT32: 0,
+  PRECISION_TF32: 1,
+  PRECISION_BF16: 2,
+} as const;
+
 export const TensorPool = {
   POOL_LARGEST: 0,
   POOL_MEAN: 1,
@@ -189,7 +195,29 @@ export const ConvolutionShape = {
   AT_STRIDE: 12,
   AT_DILATION: 15,
   AT_BEFORE: 18,
-  CONVOLUTION_NUMBERS: 21,
+  AT_PRECISION: 21,
+  CONVOLUTION_NUMBERS: 22,
+} as const;
+
+export const FusedOperand = {
+  FUSED_OUT: 0,
+  FUSED_OUT_CHANNELS: 3,
+  FUSED_A: 6,
+  FUSED_A_CHANNELS: 9,
+  FUSED_B: 12,
+  FUSED_BIAS: 13,
+  FUSED_ADD: 14,
+  FUSED_MASK: 15,
+  FUSED_RELU: 16,
+  FUSED_HALVES: 17,
+  FUSED_NUMBERS: 18,
+} as const;
+
+export const FusedHalves = {
+  HALVES_A: 1,
+  HALVES_OUT: 2,
+  HALVES_B: 4,
+  HALVES_MASK: 8,
 } as const;
 
 export const symbols = {
@@ -241,6 +269,7 @@ export const symbols = {
   rs_tensor_segment_sum: ["i32", "i64", "i64", "i64", "i64", "i64", "i64"],
   rs_tensor_product: ["i64", "i64", "i64", "buffer", "i32", "i32"],
   rs_tensor_convolve: ["i32", "i64", "i64", "i64", "buffer"],
+  rs_tensor_convolve_fused: ["i32", "buffer", "buffer"],
   rs_tensor_convolve_depthwise: ["i32", "i64", "i64", "i64", "buffer"],
   rs_tensor_pool: ["i32", "i64", "i64", "buffer"],
   rs_tensor_pool_gradient: ["i32", "i64", "i64", "i64", "buffer"],

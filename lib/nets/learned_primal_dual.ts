@@ -4,6 +4,7 @@ import type { HostArray } from "../io/host_array.ts";
 import type { Operator } from "../operator.ts";
 import { formatShape, sameShape } from "../shape.ts";
 import { checkpoint } from "../tfjs/backward.ts";
+import { hasResidualBlock, residualBlock } from "../tfjs/block.ts";
 import { type Layer, layer } from "../tfjs/layer.ts";
 import { tensorflow } from "../tfjs/tensorflow.ts";
 
@@ -124,10 +125,16 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
       });
     return x;
   };
-  const apply = (x: Tensor4D, stages: readonly Stage[]): Tensor4D => {
+  /** The memory, with what a block makes of it and of the images beside it added. */
+  const updated = (memory: Tensor4D, beside: readonly Tensor4D[], stages: readonly Stage[]): Tensor4D => {
+    const x = [memory, ...beside];
+    if (activation === "relu" && hasResidualBlock()) {
+      const filters = stages.map(({ filter }) => filter);
+      return residualBlock({ x, filters, biases: stages.flatMap((one) => one.bias ?? []), recompute });
+    }
     const weights = stages.flatMap(({ filter, bias: offset, slope }) => [filter, offset ?? [], slope ?? []].flat());
     const run = (...inputs: Tensor[]) => tf.tidy(() => through(stages, inputs));
-    return (recompute ? checkpoint(run) : run)(x, ...weights);
+    return tf.add(memory, (recompute ? checkpoint(run) : run)(tf.concat(x, 3), ...weights)) as Tensor4D;
   };
   const channel = (memory: Tensor4D, k: number): Tensor4D => tf.slice(memory, [0, 0, 0, k], [-1, -1, -1, 1]);
 
@@ -142,9 +149,9 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
         const step = steps[shared ? 0 : k]!;
         [primal, dual] = tf.tidy(() => {
           const projected = P(channel(primal, 0)) as Tensor4D;
-          const next = tf.add(dual, apply(tf.concat([dual, projected, data], 3), step.dual)) as Tensor4D;
+          const next = updated(dual, [projected, data], step.dual);
           const back = P.T(channel(next, 0)) as Tensor4D;
-          return [tf.add(primal, apply(tf.concat([primal, back], 3), step.primal)) as Tensor4D, next];
+          return [updated(primal, [back], step.primal), next];
         });
       }
       return channel(primal, 0);

@@ -8,6 +8,7 @@ import type { Kernel } from "./kernel.ts";
 import { kernels as tensorKernels } from "./kernels/index.ts";
 import { mapGradient, mapKernel } from "./layer.ts";
 import { backendName } from "./names.ts";
+import { type ConvPrecision, checkConvPrecision, choosePrecision } from "./precision.ts";
 import { remember, type TensorFlow } from "./tensorflow.ts";
 
 export interface RegisterOptions {
@@ -16,6 +17,12 @@ export interface RegisterOptions {
    * host's memory: slow, but complete.
    */
   readonly strict?: boolean;
+  /**
+   * What convolutions on a GPU round their factors to, where they can (two dimensions, no strides or dilations, filters up to 3 x 3);
+   * sums are float32. `tf32` by default, as in PyTorch: 11 significant bits; `bf16` has 8; `float32` rounds nothing. The CPU computes
+   * in float32 always.
+   */
+  readonly convPrecision?: ConvPrecision;
 }
 
 /** Of all backends, which one TensorFlow.js starts with: the stock ones have 1 to 3. */
@@ -38,11 +45,12 @@ function kernelFunction({ name, run }: Kernel, stock: KernelFunc | undefined): K
 
 /**
  * Puts a backend for every device into TensorFlow.js: `raysum-cpu`, and `raysum-cuda:0` and so on. The fastest becomes the default
- * one; `tf.setBackend` chooses another. A second call with other options replaces the kernels.
+ * one; `tf.setBackend` chooses another. A second call with other options replaces the kernels and the precision.
  *
  * @param tf The user's TensorFlow.js: `import * as tf from "@tensorflow/tfjs"`.
  */
-export function register(tf: TensorFlow, { strict = false }: RegisterOptions = {}): void {
+export function register(tf: TensorFlow, { strict = false, convPrecision = "tf32" }: RegisterOptions = {}): void {
+  checkConvPrecision(convPrecision);
   const { version_core: version } = tf;
   if (version !== "4.22.0")
     throw new RaysumError("argument", `TensorFlow.js ${version ?? "of an unknown version"}: expected 4.22.0`);
@@ -60,5 +68,6 @@ export function register(tf: TensorFlow, { strict = false }: RegisterOptions = {
     for (const [kernelName, kernelFunc] of table) tf.registerKernel({ kernelName, backendName: name, kernelFunc });
     const priority = device.id === 0 ? PRIORITY.cpu : PRIORITY.cuda - device.id / 64;
     if (!tf.findBackendFactory(name)) tf.registerBackend(name, () => new RaysumBackend(tf, device), priority);
+    choosePrecision(device, convPrecision);
   }
 }

@@ -10,12 +10,15 @@ export interface Convolution {
   readonly stride: readonly number[];
   readonly dilation: readonly number[];
   readonly before: readonly number[];
+  /** ConvolutionPrecision of csrc/raysum.h; float32 by default. */
+  readonly precision?: number;
 }
 
 /** The numbers of rs_convolution_shape. */
 export function numbersOf(c: Convolution): BigInt64Array {
-  const { batch, size, inChannels, outSize, outChannels, filter, stride, dilation, before } = c;
-  const numbers = [batch, ...size, inChannels, ...outSize, outChannels, ...filter, ...stride, ...dilation, ...before];
+  const { batch, size, inChannels, outSize, outChannels, filter, stride, dilation, before, precision = 0 } = c;
+  const counts = [batch, ...size, inChannels, ...outSize, outChannels, ...filter];
+  const numbers = [...counts, ...stride, ...dilation, ...before, precision];
   return BigInt64Array.from(numbers.map(BigInt));
 }
 

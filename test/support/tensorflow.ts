@@ -7,7 +7,8 @@ import { type Device, device } from "../../lib/index.ts";
 import { backendName, register } from "../../lib/tfjs/index.ts";
 import { norm, seededRandom } from "./random.ts";
 
-register(tf, { strict: true });
+// float32: what is compared with other backends and with finite differences is compared to its last bits.
+register(tf, { strict: true, convPrecision: "float32" });
 
 /** The device that is tested, and the backend on it. */
 export const here: Device = device();

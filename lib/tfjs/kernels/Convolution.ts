@@ -1,16 +1,21 @@
 import type { backend_util, TensorInfo } from "@tensorflow/tfjs-core";
 import { check, native } from "../../native/library.ts";
-import { TensorConvolution } from "../../native/symbols.ts";
+import { ConvolutionPrecision, TensorConvolution } from "../../native/symbols.ts";
 import { sameShape, sizeOf } from "../../shape.ts";
 import type { RaysumBackend } from "../backend.ts";
 import { isFloat } from "../calls.ts";
 import { type Inputs, type Kernel, kernel } from "../kernel.ts";
+import { precisionOn } from "../precision.ts";
 import { type Finish, finish } from "./finish.ts";
+import { convolveFused, fuses } from "./fused.ts";
 
 export type Info = backend_util.Conv2DInfo | backend_util.Conv3DInfo;
 
 /** The table of csrc/raysum.h's rs_convolution_shape; one slice where there is no depth. */
-export function convolutionTable(info: Info): BigInt64Array {
+export function convolutionTable(
+  info: Info,
+  precision: number = ConvolutionPrecision.PRECISION_FLOAT32,
+): BigInt64Array {
   const deep = "inDepth" in info;
   const { padInfo } = info;
   const front = deep ? info.padInfo.front : 0;
@@ -24,6 +29,7 @@ export function convolutionTable(info: Info): BigInt64Array {
     ...[deep ? info.strideDepth : 1, info.strideHeight, info.strideWidth],
     ...[deep ? info.dilationDepth : 1, info.dilationHeight, info.dilationWidth],
     ...[front, padInfo.top, padInfo.left],
+    precision,
   ];
   return BigInt64Array.from(numbers.map(BigInt));
 }
@@ -49,7 +55,7 @@ function run(
   if (!fits || !isFloat(a, b) || [inShape, outShape, filterShape].some((one) => sizeOf(one) === 0)) return undefined;
   const out = backend.output(shape!, "float32");
   const [to, left, right] = [out, a, b].map((tensor) => backend.pointer(tensor));
-  check(native()[call](kind, to!, left!, right!, convolutionTable(info)));
+  check(native()[call](kind, to!, left!, right!, convolutionTable(info, precisionOn(backend.device))));
   return out;
 }
 
@@ -126,13 +132,36 @@ function family(names: readonly [string, string, string], { call, info }: Family
 
 type FusedInputs = Inputs<"x" | "filter"> & Finish["inputs"];
 
+/** Whether a GPU does a convolution with its bias and ReLU in one pass: what rs_tensor_convolve_fused takes. */
+function isFused(
+  backend: RaysumBackend,
+  { call }: Family,
+  info: Info,
+  { activation = "linear" }: Finish["attributes"],
+) {
+  if (call !== "rs_tensor_convolve" || "inDepth" in info || info.dataFormat !== "channelsLast") return false;
+  const { strideHeight, strideWidth, dilationHeight, dilationWidth, filterHeight, filterWidth } = info;
+  const steps = [strideHeight, strideWidth, dilationHeight, dilationWidth];
+  const isPlain = steps.every((step) => step === 1) && filterHeight <= 3 && filterWidth <= 3;
+  return isPlain && fuses(backend) && (activation === "linear" || activation === "relu");
+}
+
 /** A convolution with bias and activation. */
-function fused(name: string, { call, info }: Family): Kernel {
+function fused(name: string, family: Family): Kernel {
   return kernel<FusedInputs, Attributes & Finish["attributes"]>(name, (inputs, attributes, backend) => {
     const { x, filter, bias, preluActivationWeights } = inputs;
     if (!isFloat(bias, preluActivationWeights)) return undefined;
-    const shape = info(backend, x.shape, filter.shape, attributes);
-    const out = run(backend, call, TensorConvolution.CONVOLUTION, x, filter, shape);
+    const shape = family.info(backend, x.shape, filter.shape, attributes);
+    const sizes = [shape.inShape, shape.outShape, shape.filterShape].map(sizeOf);
+    const fits = isFloat(x, filter) && !sizes.includes(0) && (!bias || sizeOf(bias.shape) === shape.outChannels);
+    if (fits && isFused(backend, family, shape, attributes)) {
+      const out = backend.output(shape.outShape, "float32");
+      const convolution = { out: [out], a: [x], b: filter, bias, relu: attributes.activation === "relu" };
+      const table = convolutionTable(shape, precisionOn(backend.device));
+      convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, table);
+      return out;
+    }
+    const out = run(backend, family.call, TensorConvolution.CONVOLUTION, x, filter, shape);
     return out && finish(backend, out, inputs, attributes);
   });
 }

@@ -2,6 +2,7 @@ import type { Kernel } from "../kernel.ts";
 import { arrangeKernels } from "./Arrange.ts";
 import { basicKernels } from "./Basic.ts";
 import { binaryKernels } from "./Binary.ts";
+import { blockKernels } from "./Block.ts";
 import { convolutionKernels } from "./Convolution.ts";
 import { foldKernels } from "./Fold.ts";
 import { gatherKernels } from "./Gather.ts";
@@ -24,4 +25,5 @@ export const kernels: readonly Kernel[] = [
   ...resizeKernels,
   ...poolKernels,
   ...convolutionKernels,
+  ...blockKernels,
 ];

@@ -1,0 +1,135 @@
+// A residual block of convolutions with ReLU between them, in as many passes over memory as there are convolutions; for GPUs.
+import type { TensorInfo } from "@tensorflow/tfjs-core";
+import { ConvolutionPrecision, FusedHalves, TensorConvolution } from "../../native/symbols.ts";
+import type { RaysumBackend } from "../backend.ts";
+import { fold, TensorFold } from "../calls.ts";
+import { type Kernel, kernel } from "../kernel.ts";
+import { precisionOn } from "../precision.ts";
+import { convolveFused } from "./fused.ts";
+
+/** Lists in the order of the block, as kernels get them. */
+export interface BlockInputs {
+  /** Images whose channels are the block's input; the first one is added to the result. */
+  readonly x: readonly TensorInfo[];
+  /** Filters [rows, columns, in channels, out channels]. */
+  readonly filters: readonly TensorInfo[];
+  /** As many biases, or none. */
+  readonly biases: readonly TensorInfo[];
+}
+
+/** Names of a list's tensors in a kernel's inputs: x0, x1 ... */
+export function named<T>(lists: Readonly<Record<string, readonly T[]>>): Record<string, T> {
+  return Object.fromEntries(
+    Object.entries(lists).flatMap(([name, list]) => list.map((item, k) => [`${name}${k}`, item] as const)),
+  );
+}
+
+function listed(inputs: Readonly<Record<string, TensorInfo>>, name: string): TensorInfo[] {
+  const list: TensorInfo[] = [];
+  for (let k = 0; inputs[`${name}${k}`]; k++) list.push(inputs[`${name}${k}`]!);
+  return list;
+}
+
+function inputsOf(inputs: Readonly<Record<string, TensorInfo>>): BlockInputs {
+  return { x: listed(inputs, "x"), filters: listed(inputs, "filter"), biases: listed(inputs, "bias") };
+}
+
+function tableOf(backend: RaysumBackend, [batch, rows, columns]: readonly number[], filter: TensorInfo): BigInt64Array {
+  const [down, across, channels, results] = filter.shape as [number, number, number, number];
+  const image = [1, rows!, columns!];
+  const before = [0, (down - 1) >> 1, (across - 1) >> 1];
+  const unit = [1, 1, 1];
+  const precision = precisionOn(backend.device);
+  const numbers = [batch!, ...image, channels, ...image, results, 1, down, across, ...unit, ...unit, ...before];
+  return BigInt64Array.from([...numbers, precision].map(BigInt));
+}
+
+/**
+ * Whether what stands between the convolutions is kept as the bf16 numbers that the next one would make of it: half the memory, the
+ * same results. Biases want sums of gradients that are not rounded.
+ */
+function isPacked(backend: RaysumBackend, { filters, biases }: BlockInputs): boolean {
+  const isBf16 = precisionOn(backend.device) === ConvolutionPrecision.PRECISION_BF16;
+  return isBf16 && biases.length === 0 && filters.slice(0, -1).every(({ shape }) => shape[3]! % 8 === 0);
+}
+
+/** FusedHalves, where the things named are packed. */
+function halvesOf(packed: Partial<Record<"a" | "out" | "b" | "mask", boolean>>): number {
+  const { HALVES_A, HALVES_OUT, HALVES_B, HALVES_MASK } = FusedHalves;
+  const { a, out, b, mask } = packed;
+  return (a ? HALVES_A : 0) | (out ? HALVES_OUT : 0) | (b ? HALVES_B : 0) | (mask ? HALVES_MASK : 0);
+}
+
+/** What stands between the convolutions of a block. */
+function activations(backend: RaysumBackend, { x, filters, biases }: BlockInputs): TensorInfo[] {
+  const made: TensorInfo[] = [];
+  const packed = isPacked(backend, { x, filters, biases });
+  for (const [k, filter] of filters.slice(0, -1).entries()) {
+    const { shape } = x[0]!;
+    const out = backend.output([...shape.slice(0, 3), filter.shape[3]! / (packed ? 2 : 1)], "float32");
+    const a = k === 0 ? x : [made.at(-1)!];
+    const halves = halvesOf({ out: packed, a: packed && k > 0 });
+    const convolution = { out: [out], a, b: filter, bias: biases[k], relu: true, halves };
+    convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, shape, filter));
+    made.push(out);
+  }
+  return made;
+}
+
+/** The result, and with `keep` the activations that the gradient needs. */
+const block: Kernel = kernel<Record<string, TensorInfo>, { readonly keep: boolean }>(
+  "RaysumBlock",
+  (inputs, { keep }, backend) => {
+    const given = inputsOf(inputs);
+    const between = activations(backend, given);
+    const [first] = given.x as [TensorInfo];
+    const [filter, bias] = [given.filters.at(-1)!, given.biases.at(-1)];
+    const out = backend.output(first.shape, "float32");
+    const convolution = {
+      out: [out],
+      a: between.length > 0 ? between.slice(-1) : given.x,
+      b: filter,
+      bias,
+      add: first,
+      halves: halvesOf({ a: between.length > 0 && isPacked(backend, given) }),
+    };
+    convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, first.shape, filter));
+    if (keep) return [out, ...between];
+    for (const { dataId } of between) backend.disposeData(dataId);
+    return [out];
+  },
+);
+
+/** The gradients by x, filters and biases, in this order. Activations that were not kept are computed again. */
+const blockGradient: Kernel = kernel<Record<string, TensorInfo>>("RaysumBlockGrad", (inputs, _, backend) => {
+  const given = inputsOf(inputs);
+  const { x, filters, biases } = given;
+  const dy = inputs["dy"]!;
+  const kept = listed(inputs, "kept");
+  const between = kept.length > 0 ? kept : activations(backend, given);
+  const byX = x.map(({ shape }) => backend.output(shape, "float32"));
+  const byFilter = filters.map(({ shape }) => backend.output(shape, "float32"));
+  const byBias: TensorInfo[] = [];
+  const packed = isPacked(backend, given);
+  let gradient = dy; // of the convolution's result
+  for (let k = filters.length - 1; k >= 0; k--) {
+    const filter = filters[k]!;
+    const table = tableOf(backend, dy.shape, filter);
+    const source = k > 0 ? [between[k - 1]!] : x;
+    const [before, behind] = [packed && k > 0, packed && gradient !== dy]; // whether it is, beside the convolution
+    const ofFilter = { out: [byFilter[k]!], a: source, b: gradient, halves: halvesOf({ a: before, b: behind }) };
+    convolveFused(backend, TensorConvolution.CONVOLUTION_FILTER_GRADIENT, ofFilter, table);
+    if (biases.length > 0) byBias[k] = fold(backend, TensorFold.FOLD_SUM, gradient, [0, 1, 2], "float32");
+    const out = k > 0 ? [backend.output(source[0]!.shape, "float32")] : byX;
+    const around = k > 0 ? { mask: source[0]! } : { add: dy };
+    const halves = halvesOf({ a: behind, out: before, mask: before });
+    const ofInput = { out, a: [gradient], b: filter, ...around, halves };
+    convolveFused(backend, TensorConvolution.CONVOLUTION_INPUT_GRADIENT, ofInput, table);
+    if (gradient !== dy) backend.disposeData(gradient.dataId);
+    if (k > 0 && kept.length === 0) backend.disposeData(source[0]!.dataId);
+    gradient = out[0]!;
+  }
+  return [...byX, ...byFilter, ...byBias];
+});
+
+export const blockKernels: readonly Kernel[] = [block, blockGradient];

@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { devices, operator, parallelBeam, volume } from "../lib/index.ts";
+import { learnedPrimalDual } from "../lib/nets/index.ts";
+import { hasResidualBlock, residualBlock } from "../lib/tfjs/block.ts";
+import { backendName, type ConvPrecision, register } from "../lib/tfjs/index.ts";
+import { raysumError } from "./support/errors.ts";
+import { seededRandom } from "./support/random.ts";
+import { difference, tf, valuesOn } from "./support/tensorflow.ts";
+
+const choose = (convPrecision: ConvPrecision) => register(tf, { strict: true, convPrecision });
+
+/** Small whole numbers, `share` of them not 0: every precision holds them, and their sums, so that results are equal bit by bit. */
+function wholeNumbers(shape: readonly number[], seed: number, share: number): tf.Tensor {
+  const random = seededRandom(seed);
+  const count = shape.reduce((a, b) => a * b, 1);
+  const values = Float32Array.from({ length: count }, () =>
+    random.uniform() < share ? (random.uniform() < 0.5 ? -1 : 1) : 0,
+  );
+  return tf.tensor(values, [...shape]);
+}
+
+interface Case {
+  readonly batch: number;
+  readonly size: readonly [number, number];
+  readonly x: readonly number[];
+  readonly hidden: readonly number[];
+  readonly bias?: boolean;
+}
+
+const cases: readonly Case[] = [
+  { batch: 1, size: [9, 37], x: [5, 1, 1], hidden: [32, 32] },
+  { batch: 2, size: [17, 20], x: [5, 1], hidden: [32, 32], bias: true },
+  { batch: 1, size: [3, 2], x: [4], hidden: [40, 7, 3] },
+  { batch: 1, size: [8, 33], x: [3, 2], hidden: [], bias: true },
+];
+
+function tensorsOf({ batch, size, x, hidden, bias = false }: Case): { all: tf.Tensor[]; dy: tf.Tensor } {
+  let seed = 1;
+  const inputs = x.map((channels) => wholeNumbers([batch, ...size, channels], seed++, 0.5));
+  const widths = [x.reduce((a, b) => a + b), ...hidden, x[0]!];
+  const filters = widths
+    .slice(1)
+    .map((width, k) => wholeNumbers([3, 3, widths[k]!, width], seed++, 3 / Math.sqrt(9 * widths[k]!) / 4));
+  const biases = bias ? widths.slice(1).map((width) => wholeNumbers([width], seed++, 0.5)) : [];
+  return { all: [...inputs, ...filters, ...biases], dy: wholeNumbers([batch, ...size, x[0]!], seed++, 0.5) };
+}
+
+type Lists = { x: tf.Tensor[]; filters: tf.Tensor[]; biases: tf.Tensor[] };
+
+function listsOf({ x, hidden }: Case, all: readonly tf.Tensor[]): Lists {
+  const [first, second] = [x.length, x.length + hidden.length + 1];
+  return { x: all.slice(0, first), filters: all.slice(first, second), biases: all.slice(second) };
+}
+
+function plainBlock({ x, filters, biases }: Lists): tf.Tensor {
+  let value = tf.concat(x, 3) as tf.Tensor4D;
+  for (const [k, filter] of filters.entries()) {
+    value = tf.conv2d(value, filter as tf.Tensor4D, 1, "same");
+    if (biases[k]) value = tf.add(value, biases[k]);
+    if (k < filters.length - 1) value = tf.relu(value);
+  }
+  return tf.add(x[0]!, value);
+}
+
+describe("residual blocks", () => {
+  after(() => choose("float32"));
+
+  it("are left to plain operations on the CPU, and in float32", async () => {
+    for (const device of devices())
+      for (const precision of ["float32", "tf32", "bf16"] as const) {
+        choose(precision);
+        await tf.setBackend(backendName(device));
+        assert.equal(hasResidualBlock(), device.id > 0 && precision !== "float32");
+      }
+  });
+
+  it("take no other precision", () => {
+    const wrong = "half" as ConvPrecision;
+    assert.throws(() => choose(wrong), raysumError("argument", /convPrecision "half": expected float32, tf32, bf16/));
+  });
+
+  for (const device of devices().slice(1)) {
+    const on = backendName(device);
+    for (const precision of ["tf32", "bf16"] as const)
+      describe(`on ${on} in ${precision}`, () => {
+        before(() => choose(precision));
+        for (const recompute of [false, true])
+          for (const one of cases)
+            it(`are what plain operations are, with all gradients: ${JSON.stringify(one)}, recompute ${recompute}`, async () => {
+              const gradients = (f: (lists: Lists) => tf.Tensor) => () => {
+                const { all, dy } = tensorsOf(one);
+                const { value, grads } = tf.valueAndGrads((...given: tf.Tensor[]) => f(listsOf(one, given)))(all, dy);
+                return [value, ...grads];
+              };
+              const got = await valuesOn(
+                on,
+                gradients((lists) => residualBlock({ ...lists, recompute })),
+              );
+              const expected = await valuesOn("cpu", gradients(plainBlock));
+              assert.equal(got.length, expected.length);
+              assert.ok(expected.every((values) => values.some((value) => value !== 0)));
+              assert.deepEqual(got, expected);
+            });
+
+        it("are kin to a convolution with bias and ReLU, which is one kernel", async () => {
+          const run = () => {
+            const [x, filter] = [wholeNumbers([2, 11, 35, 19], 1, 0.5), wholeNumbers([3, 2, 19, 10], 2, 0.3)];
+            const bias = wholeNumbers([10], 3, 1) as tf.Tensor1D;
+            const one = { x: x as tf.Tensor4D, filter: filter as tf.Tensor4D, strides: 1, bias } as const;
+            return (["linear", "relu", "elu"] as const).flatMap((activation) =>
+              (["same", "valid"] as const).map((pad) => tf.fused.conv2d({ ...one, pad, activation })),
+            );
+          };
+          const [got, expected] = [await valuesOn(on, run), await valuesOn("cpu", run)];
+          assert.deepEqual(got.slice(0, 4), expected.slice(0, 4));
+          for (const k of [4, 5]) assert.ok(difference(got[k]!, expected[k]!) < 1e-6);
+        });
+
+        it("make the learned primal-dual network what plain operations make it, to the precision's rounding", async () => {
+          using A = operator(
+            volume({ shape: [1, 12, 12], size: [1 / 12, 1, 1] }),
+            parallelBeam({ angleCount: 10, detectorShape: [1, 16], detectorSize: [1 / 12, 1.5] }),
+            { device },
+          );
+          const run = async (options: { readonly precision: ConvPrecision; readonly recompute?: boolean }) => {
+            choose(options.precision);
+            await tf.setBackend(on);
+            const network = learnedPrimalDual(A, { iterations: 2, seed: 3, recompute: options.recompute ?? false });
+            const data = tf.tensor(seededRandom(1).float32(160, 0, 1), [1, 10, 16, 1]);
+            const values = await valuesOn(on, () => {
+              const { value, grads } = tf.variableGrads(() => tf.sum(tf.square(network(data))));
+              return [network(data), value, ...Object.values(grads)];
+            });
+            network.dispose();
+            data.dispose();
+            return values;
+          };
+          const expected = await run({ precision: "float32" });
+          const kept = await run({ precision });
+          const recomputed = await run({ precision, recompute: true });
+          assert.deepEqual(recomputed, kept);
+          const bound = precision === "tf32" ? 2e-2 : 1e-1;
+          const errors = kept.map((values, k) => difference(values, expected[k]!));
+          assert.ok(
+            errors.some((error) => error > 0),
+            "nothing was rounded",
+          );
+          for (const error of errors) assert.ok(error < bound, `${errors}`);
+        });
+      });
+  }
+});
