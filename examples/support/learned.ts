@@ -5,7 +5,7 @@ import { type Device, DeviceArray, hollowBox } from "raysum";
 import { readNpy, readSafetensors, writeSafetensors } from "raysum/io";
 import { type LearnedPrimalDual, learnedPrimalDual } from "raysum/nets";
 import { figure, imagePanel, linePanel, type Panel } from "raysum/plot";
-import { adam, tensorOf } from "raysum/tfjs";
+import { adam, arrayOf, type CapturedStep, capture, tensorOf } from "raysum/tfjs";
 import { sliceOperator, tf, useDevice } from "./tensorflow.ts";
 import { progressBar } from "./terminal.ts";
 
@@ -19,6 +19,8 @@ export interface TrainingOptions {
   readonly iterations: number;
   readonly noise: number;
   readonly seed: number;
+  /** Whether the device repeats a step by itself. */
+  readonly captured: boolean;
   readonly recompute: boolean;
   readonly device: Device;
   readonly law: "exact" | "astra";
@@ -73,28 +75,45 @@ async function batches(options: TrainingOptions, size: number): Promise<Batch[]>
 
 /** One step for every batch of every epoch; the loss of each step. */
 async function run(network: LearnedPrimalDual, data: readonly Batch[], options: TrainingOptions): Promise<number[]> {
-  const { epochs, rate, quiet } = options;
+  const { epochs, rate, captured, quiet } = options;
   const optimizer = adam(rate);
   const losses: number[] = [];
   const total = epochs * data.length;
   const bar = progressBar("training", { quiet });
   const start = performance.now();
-  let queued: tf.Scalar | undefined;
-  const take = async (loss: tf.Scalar) => {
-    losses.push((await loss.data())[0]!);
-    loss.dispose();
+  let queued: Promise<ArrayLike<number>> | undefined;
+  const take = async (loss: PromiseLike<ArrayLike<number>>) => {
+    losses.push((await loss)[0]!);
     const seconds = (performance.now() - start) / 1000;
     const recent = mean(losses.slice(-data.length));
     bar(losses.length, total, (seconds / losses.length) * (total - losses.length), `loss ${recent.toPrecision(3)}`);
   };
+  const minimize = ({ sinograms, images }: Batch): tf.Scalar => {
+    const error = () => tf.mean(tf.squaredDifference(network(sinograms), images)) as tf.Scalar;
+    return optimizer.minimize(error, true, [...network.variables.values()])!;
+  };
+  let step: CapturedStep<tf.Scalar> | undefined;
+  const captureFirst = ({ sinograms, images }: Batch): CapturedStep<tf.Scalar> => {
+    const copy = (tensor: tf.Tensor4D) => tensorOf(arrayOf(tensor)) as tf.Tensor4D;
+    const inputs = { sinograms: copy(sinograms), images: copy(images) };
+    return capture(() => minimize(inputs), { inputs });
+  };
   for (let epoch = 0; epoch < epochs; epoch++)
-    for (const { sinograms, images } of data) {
+    for (const batch of data) {
       const before = queued;
-      const error = () => tf.mean(tf.squaredDifference(network(sinograms), images)) as tf.Scalar;
-      queued = optimizer.minimize(error, true, [...network.variables.values()])!;
+      let loss: tf.Scalar;
+      if (!captured) loss = minimize(batch);
+      else if (step) loss = step.run({ ...batch });
+      else {
+        step = captureFirst(batch); // a step as well
+        loss = step.outputs;
+      }
+      queued = loss.data();
+      if (!captured) loss.dispose();
       if (before) await take(before); // while the device works on the next one
     }
   if (queued) await take(queued);
+  step?.dispose();
   optimizer.dispose();
   return losses;
 }
@@ -171,6 +190,8 @@ export async function train(given: TrainingOptions): Promise<Trained> {
     ? { ...given, ...manifest, iterations: manifest.unrolledIterations, rate: 1e-4, law: "astra" }
     : given;
   const { N, epochs, batch, iterations, seed, recompute, device, law, out } = options;
+  if (given.captured && N % batch !== 0)
+    throw new Error(`--batch_size ${batch}: expected a divisor of ${N}, as all captured steps are of one size`);
   await useDevice(device);
   using A = sliceOperator(N, 1, { device, law });
   const network = learnedPrimalDual(A, { iterations, recompute, seed });

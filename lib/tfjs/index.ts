@@ -1,4 +1,5 @@
 export { checkpoint, variableGradients } from "./backward.ts";
+export { type CapturedStep, type CaptureOptions, capture, type InputValues } from "./capture.ts";
 export { fallbacks } from "./fallback.ts";
 export { arrayOf, type Layer, type LayerOptions, layer, tensorOf } from "./layer.ts";
 export { backendName } from "./names.ts";
