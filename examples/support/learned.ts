@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Device, DeviceArray, hollowBox } from "raysum";
 import { readNpy, readSafetensors, writeSafetensors } from "raysum/io";
-import { type LearnedPrimalDual, learnedPrimalDual } from "raysum/nets";
+import { learnedPrimalDual, type Network } from "raysum/nets";
 import { figure, imagePanel, linePanel, type Panel } from "raysum/plot";
 import { adam, arrayOf, type CapturedStep, capture, tensorOf } from "raysum/tfjs";
 import { sliceOperator, tf, useDevice } from "./tensorflow.ts";
@@ -74,7 +74,7 @@ async function batches(options: TrainingOptions, size: number): Promise<Batch[]>
 }
 
 /** One step for every batch of every epoch; the loss of each step. */
-async function run(network: LearnedPrimalDual, data: readonly Batch[], options: TrainingOptions): Promise<number[]> {
+async function run(network: Network, data: readonly Batch[], options: TrainingOptions): Promise<number[]> {
   const { epochs, rate, captured, quiet } = options;
   const optimizer = adam(rate);
   const losses: number[] = [];
@@ -119,11 +119,7 @@ async function run(network: LearnedPrimalDual, data: readonly Batch[], options: 
 }
 
 /** Sinogram, output and target of three slices, a row each. */
-async function pictures(
-  network: LearnedPrimalDual,
-  data: readonly Batch[],
-  { N, batch }: TrainingOptions,
-): Promise<Panel[]> {
+async function pictures(network: Network, data: readonly Batch[], { N, batch }: TrainingOptions): Promise<Panel[]> {
   const panels: Panel[] = [];
   for (const z of [0, N / 4, N / 2]) {
     const { sinograms, images } = data[Math.floor(z / batch)]!;

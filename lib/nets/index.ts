@@ -1,1 +1,2 @@
-export { type LearnedPrimalDual, type LearnedPrimalDualOptions, learnedPrimalDual } from "./learned_primal_dual.ts";
+export { type LearnedPrimalDualOptions, learnedPrimalDual } from "./learned_primal_dual.ts";
+export type { Network } from "./network.ts";
