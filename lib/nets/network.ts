@@ -100,14 +100,14 @@ export class Weights {
   }
 
   /** The network that computes `run` with these weights; what else it holds is disposed with it. */
-  network(run: (sinograms: Tensor) => Tensor4D, ...held: readonly Tensor[]): Network {
+  network(run: (sinograms: Tensor) => Tensor4D, ...held: readonly { dispose(): void }[]): Network {
     return Object.assign(run, {
       variables: this.variables,
       save: () => this.save(),
       load: (weights: ReadonlyMap<string, HostArray>) => this.load(weights),
       dispose: () => {
         this.dispose();
-        for (const tensor of held) tensor.dispose();
+        for (const one of held) one.dispose();
       },
     });
   }
