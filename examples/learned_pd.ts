@@ -22,6 +22,8 @@ const usage = `Usage: bun run examples/learned_pd.ts [options]
   --recompute        keeps less memory for the way back and computes more
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
   --law LAW          exact (default) or astra
+  --checkpoint PATH  goes on from this file where there is one, and writes it after every epoch (the file only says where the run
+                     was: give the other options as before)
   --reference PATH   a folder with a training run of PyTorch to repeat and to compare with: manifest.json (N, epochs, batch,
                      losses), weights0.safetensors, sinogram_noisy.npy; law astra
   --out FOLDER       for figures and the trained weights (default: out/learned_pd)
@@ -42,6 +44,7 @@ async function main(): Promise<void> {
       recompute: { type: "boolean", default: false },
       device: { type: "string" },
       law: { type: "string", default: "exact" },
+      checkpoint: { type: "string" },
       reference: { type: "string" },
       out: { type: "string", default: "out/learned_pd" },
       json: { type: "boolean", default: false },
@@ -63,6 +66,7 @@ async function main(): Promise<void> {
     recompute: values.recompute,
     device: device(values.device),
     law: choice("law", values.law, ["exact", "astra"]),
+    ...(values.checkpoint !== undefined && { checkpoint: values.checkpoint }),
     ...(values.reference !== undefined && { reference: values.reference }),
     out: values.out,
     quiet: values.json,

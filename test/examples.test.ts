@@ -282,6 +282,17 @@ describe("examples/learned_pd.ts", () => {
   );
 
   it(
+    "goes on from a checkpoint as if it had not stopped",
+    inFolder((out) => {
+      const whole = train(["--epochs", "4", "--out", out]);
+      const args = ["--checkpoint", join(out, "run"), "--out", out];
+      train(["--epochs", "2", ...args]);
+      const { lastEpochLoss, steps } = train(["--epochs", "4", ...args]);
+      assert.deepEqual([lastEpochLoss, steps], [whole["lastEpochLoss"], whole["steps"]]);
+    }),
+  );
+
+  it(
     "starts from given weights and data, and compares with the losses of another run",
     inFolder(async (folder) => {
       const first = train(["--epochs", "1", "--out", folder]);

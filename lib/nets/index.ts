@@ -3,3 +3,4 @@ export { type FilteredBackProjection, filteredBackProjection } from "./filtered_
 export { type LearnedGradientDescentOptions, learnedGradientDescent } from "./learned_gradient_descent.ts";
 export { type LearnedPrimalDualOptions, learnedPrimalDual } from "./learned_primal_dual.ts";
 export type { Network } from "./network.ts";
+export { resumeTraining, saveTraining, type Training } from "./training.ts";

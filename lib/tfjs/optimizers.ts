@@ -205,6 +205,13 @@ export interface AdamOptions {
   readonly epsilon?: number;
 }
 
+/** A power as the device comes to it, one product a step: so that a run which goes on from a file is the same to the last bit. */
+function power(base: number, exponent: number): number {
+  let product = 1;
+  for (let k = 0; k < exponent && product > 0; k++) product *= base;
+  return product;
+}
+
 /**
  * Adam (D. P. Kingma and J. Ba, ICLR 2015): `tf.train.adam`, in place. Learning rate and step count live on the device; a change of
  * `learningRate` or of the iterations is uploaded with the next step.
@@ -221,7 +228,7 @@ export function adam(rate: number, { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 
     held,
     prepare: (backend, learningRate) => {
       const { iterations } = optimizer; // of the steps done; the device counts this one itself
-      const numbers = Float64Array.of(learningRate, beta1 ** iterations, beta2 ** iterations);
+      const numbers = Float64Array.of(learningRate, power(beta1, iterations), power(beta2, iterations));
       held.set(backend, numbers, `${learningRate} ${iterations}`, `${learningRate} ${iterations + 1}`);
     },
     apply: (backend, gradients) => {
