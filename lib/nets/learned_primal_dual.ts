@@ -55,14 +55,14 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
     throw new RaysumError("argument", `activation "${activation}": expected "relu" or "prelu"`);
   const tf = tensorflow();
   const { projector: P = layer(A, { slice: true }) } = options;
-  const weights = new Weights(options.seed ?? 1);
+  const parameters = new Weights(options.seed ?? 1);
 
   const stage = (name: string, place: number, inputs: number, outputs: number, last: boolean): Stage => ({
-    filter: weights.filter(`${name}.block.${place}.weight`, 3, inputs, outputs),
-    ...(bias && { bias: weights.bias(`${name}.block.${place}.bias`, 3, inputs, outputs) }),
+    filter: parameters.filter(`${name}.block.${place}.weight`, 3, inputs, outputs),
+    ...(bias && { bias: parameters.bias(`${name}.block.${place}.bias`, 3, inputs, outputs) }),
     ...(activation === "prelu" &&
       !last && {
-        slope: weights.variable(`${name}.block.${place + 1}.weight`, () => tf.fill([outputs], 0.25)) as Numbers,
+        slope: parameters.variable(`${name}.block.${place + 1}.weight`, () => tf.fill([outputs], 0.25)) as Numbers,
       }),
   });
   const block = (name: string, inputs: number): readonly Stage[] => [
@@ -89,9 +89,9 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
     return x;
   };
   const apply = (x: Tensor4D, stages: readonly Stage[]): Tensor4D => {
-    const own = stages.flatMap(({ filter, bias: offset, slope }) => [filter, offset ?? [], slope ?? []].flat());
+    const weights = stages.flatMap(({ filter, bias: offset, slope }) => [filter, offset ?? [], slope ?? []].flat());
     const run = (...inputs: Tensor[]) => tf.tidy(() => through(stages, inputs));
-    return (recompute ? checkpoint(run) : run)(x, ...own);
+    return (recompute ? checkpoint(run) : run)(x, ...weights);
   };
   const channel = (memory: Tensor4D, k: number): Tensor4D => tf.slice(memory, [0, 0, 0, k], [-1, -1, -1, 1]);
 
@@ -114,5 +114,5 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
       return channel(primal, 0);
     });
 
-  return weights.network(run);
+  return parameters.network(run);
 }
