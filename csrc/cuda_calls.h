@@ -22,6 +22,12 @@ RS_WEAK int64_t rs_cuda_record(int32_t device);
 RS_WEAK int32_t rs_cuda_query(int32_t device, int64_t event, int wait); // RS_OK, RS_BUSY (never with wait) or the error of queued work
 RS_WEAK int32_t rs_cuda_owns(int32_t device, const void *address);      // RS_OK where the driver knows the address as this device's memory
 
+// Captures. end: where `program` is null what was recorded is dropped; an error leaves none.
+RS_WEAK int32_t rs_cuda_capture_begin(int32_t device);
+RS_WEAK int32_t rs_cuda_capture_end(int32_t device, void **program);
+RS_WEAK int32_t rs_cuda_capture_run(rs_operation *operation, void *program); // a pointer to it
+RS_WEAK void rs_cuda_capture_free(void *program);                            // takes null, too
+
 // Transfers. Staging is page-locked memory, which the GPU copies from and to by itself.
 RS_WEAK int32_t rs_cuda_upload(int32_t device, void *target, const void *source, int64_t bytes); // RS_BUSY: all staging is in use
 RS_WEAK void *rs_cuda_stage(int64_t bytes);
@@ -29,6 +35,7 @@ RS_WEAK int rs_cuda_unstage(void *memory);                                   // 
 RS_WEAK void rs_cuda_fetch(void *target, const void *staged, int64_t bytes); // a copy by several threads
 
 // The calls, with the structs of their CPU twins (elementwise.h, transfer.h).
+RS_WEAK int32_t rs_cuda_constant(rs_operation *operation, void *constant);
 RS_WEAK int32_t rs_cuda_copy(rs_operation *operation, void *transfer);
 RS_WEAK int32_t rs_cuda_copy_strided(rs_operation *operation, void *strided);
 RS_WEAK int32_t rs_cuda_fill(rs_operation *operation, void *elements);

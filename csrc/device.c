@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "device.h"
 
+#include "capture.h"
 #include "cuda_calls.h"
 #include "host.h"
 #include "memory.h"
@@ -37,7 +38,9 @@ int32_t rs_device_check(int32_t device) {
 }
 
 int32_t rs_device_push(int32_t device, const char *name, rs_effect effect, rs_run cpu, rs_run cuda, void *arguments, size_t bytes) {
-  return device == RS_CPU ? rs_queue_push(cpu_queue, name, effect, cpu, arguments, bytes) : rs_cuda_launch(device, name, cuda, arguments);
+  if (device != RS_CPU) return rs_cuda_launch(device, name, cuda, arguments); // into the graph, where a capture records
+  if (effect != RS_MUST_RUN && rs_capture_recording(device) >= 0) return rs_capture_append(name, cpu, arguments, bytes);
+  return rs_queue_push(cpu_queue, name, effect, cpu, arguments, bytes);
 }
 
 void *rs_check_bytes(rs_check *check, int64_t pointer, int64_t bytes, const char *what) {
@@ -102,24 +105,32 @@ int32_t rs_threads(int32_t device, int32_t count, int32_t *threads) {
 int32_t rs_stream(int32_t device, int64_t stream) {
   if (rs_device_check(device)) return RS_EDEVICE;
   if (device == RS_CPU) return rs_fail(RS_EARGUMENT, "device 0 is the CPU: expected a GPU, which has a stream");
+  if (rs_capture_refuse(device, "another stream")) return RS_EARGUMENT;
   return rs_cuda_stream_set(device, stream);
 }
 
-int32_t rs_memory_trim(int32_t device) { return rs_device_check(device) ? RS_EDEVICE : rs_pool_trim(device); }
+int32_t rs_memory_trim(int32_t device) {
+  if (rs_device_check(device)) return RS_EDEVICE;
+  int32_t status = rs_capture_refuse(device, "giving memory back to the system");
+  return status ? status : rs_pool_trim(device);
+}
 
 int32_t rs_record(int32_t device, int64_t *event) {
   if (rs_device_check(device)) return RS_EDEVICE;
+  if (rs_capture_refuse(device, "asking how far the device is")) return RS_EARGUMENT;
   *event = device == RS_CPU ? rs_queue_last(cpu_queue) : rs_cuda_record(device);
   return RS_OK;
 }
 
 int32_t rs_query(int32_t device, int64_t event) {
   if (rs_device_check(device)) return RS_EDEVICE;
+  if (rs_capture_refuse(device, "asking how far the device is")) return RS_EARGUMENT;
   return device == RS_CPU ? rs_queue_query(cpu_queue, event) : rs_cuda_query(device, event, 0);
 }
 
 int32_t rs_wait(int32_t device, int64_t event) {
   if (rs_device_check(device)) return RS_EDEVICE;
+  if (rs_capture_refuse(device, "waiting for the device")) return RS_EARGUMENT;
   return device == RS_CPU ? rs_queue_wait(cpu_queue, event) : rs_cuda_query(device, event, 1);
 }
 

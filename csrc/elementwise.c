@@ -1,6 +1,7 @@
 // elementwise.c: the CPU loops over elementwise.h and random.h, in chunks over the pool.
 #include "elementwise.h"
 
+#include "capture.h"
 #include "cuda_calls.h"
 #include "device.h"
 #include "random.h"
@@ -253,6 +254,7 @@ int32_t rs_random(int32_t distribution, int64_t out, int64_t count, int64_t seed
   rs_elements e = {.op = distribution, .count = count, .seed = (uint64_t)seed, .p = p, .q = q};
   check_op(&check, distribution, RS_NORMAL);
   e.out = rs_check_floats(&check, out, count, "out");
+  if (!check.status) check.status = rs_capture_refuse(check.device, "random numbers"); // they would be the same every time
   return push(&check, "random", run_random, rs_cuda_random, &e);
 }
 

@@ -1,6 +1,7 @@
 // memory.c: one table of blocks, sorted by address, for all devices.
 #include "memory.h"
 
+#include "capture.h"
 #include "cuda_calls.h"
 #include "device.h"
 #include "status.h"
@@ -30,13 +31,15 @@
 #define SEGMENT_ALIGNMENT (INT64_C(2) << 20)
 #endif
 
-typedef enum { FREE, LIVE, ADOPTED } block_state;
+typedef enum { FREE, LIVE, ADOPTED, KEPT } block_state; // KEPT: freed, and a capture still reads or writes it
 
 typedef struct {
   int64_t address, bytes; // bytes: what the block spans
   int64_t requested;      // what its owner asked for
   int64_t segment;        // address of its segment; neighbours of one segment are merged when free
   int32_t device, generation;
+  int32_t owner;     // the slot + 1 of the capture that allocated it, which alone may get it again; 0: the pool
+  uint64_t captures; // a bit for every other capture that touches it
   block_state state;
 } block;
 
@@ -87,6 +90,7 @@ static int64_t round_up(int64_t bytes, int64_t to) { return (bytes + to - 1) / t
 // still has work queued, which keeps what was freed behind it.
 static void mark(const block *b) {
 #if RS_SANITIZED
+  if (b->state != LIVE && (b->owner || b->captures)) return; // a capture goes on using it
   void *memory = (void *)(intptr_t)b->address;
   if (b->state == ADOPTED || (b->device == RS_CPU && !RS_RED_ZONE)) return;
   if (b->device == RS_CPU) sources[RS_CPU].wait_idle(RS_CPU);
@@ -99,9 +103,15 @@ static void mark(const block *b) {
 #endif
 }
 
+// The owner that an allocation on a device has now.
+static int32_t owner_on(int32_t device) { return rs_capture_recording(device) + 1; }
+
 static int64_t find_free(int32_t device, int64_t bytes) {
-  for (int64_t i = 0; i < block_count; i++)
-    if (blocks[i].state == FREE && blocks[i].device == device && blocks[i].bytes >= bytes) return i;
+  int32_t owner = owner_on(device);
+  for (int64_t i = 0; i < block_count; i++) {
+    const block *b = &blocks[i];
+    if (b->state == FREE && b->device == device && b->bytes >= bytes && (!b->owner || b->owner == owner)) return i;
+  }
   return -1;
 }
 
@@ -126,10 +136,11 @@ static int grow(int32_t device, int64_t bytes) {
 
 // With the lock held: returns every segment without a live block to the system, once queued work that may use it has passed.
 static void trim(int32_t device) {
+  if (owner_on(device)) return; // nothing can be waited for
   sources[device].wait_idle(device);
   for (int64_t i = block_count - 1; i >= 0; i--) {
     block *b = &blocks[i];
-    int whole = b->device == device && b->state == FREE && b->address == b->segment &&
+    int whole = b->device == device && b->state == FREE && !b->owner && b->address == b->segment &&
                 (i + 1 == block_count || blocks[i + 1].segment != b->segment);
     if (!whole) continue;
 #if RS_SANITIZED
@@ -147,10 +158,12 @@ static int64_t hand_out(int64_t index, int64_t requested, block_state state) {
   b->generation = last_generation;
   b->requested = requested;
   b->state = state;
+  int32_t owner = b->owner;
+  b->owner = state == LIVE ? owner_on(b->device) : 0;
   mark(b);
   int64_t *counter = counters[b->device];
   counter[RS_ARRAYS_ALIVE]++;
-  if (state == LIVE) {
+  if (state == LIVE && !owner) { // what a capture owns is in use all the time
     counter[RS_BYTES_CACHED] -= b->bytes;
     counter[RS_BYTES_IN_USE] += b->bytes;
     if (counter[RS_BYTES_IN_USE] > counter[RS_BYTES_PEAK]) counter[RS_BYTES_PEAK] = counter[RS_BYTES_IN_USE];
@@ -206,7 +219,7 @@ static int32_t find_live(int64_t pointer, const char *what, int64_t *index) {
   int64_t i = above(address) - 1;
   if (generation <= 0 || i < 0 || address >= blocks[i].address + blocks[i].bytes)
     return rs_fail(RS_EPOINTER, "%s 0x%llx is not a device pointer of this library", what, (unsigned long long)pointer);
-  if (blocks[i].state == FREE || blocks[i].generation != generation)
+  if (blocks[i].state == FREE || blocks[i].state == KEPT || blocks[i].generation != generation)
     return rs_fail(RS_EPOINTER, "%s 0x%llx is stale: its memory was freed", what, (unsigned long long)pointer);
   *index = i;
   return RS_OK;
@@ -226,9 +239,36 @@ int32_t rs_resolve(int64_t pointer, int64_t bytes, const char *what, int32_t *de
       status = rs_fail(RS_EPOINTER, "%s 0x%llx: %lld bytes are needed and %lld are left in its allocation", what,
                        (unsigned long long)pointer, (long long)bytes, (long long)(left > 0 ? left : 0));
     *address = (void *)(intptr_t)(pointer & ADDRESS_MASK);
+    int slot = rs_capture_recording(b->device);
+    if (!status && slot >= 0 && b->owner != slot + 1) blocks[i].captures |= UINT64_C(1) << slot;
   }
   pthread_mutex_unlock(&lock);
   return status;
+}
+
+// With the lock held: joins a free block with its free neighbours.
+static void merge(int64_t i) {
+  block *b = &blocks[i], *next = b + 1, *previous = b - 1;
+  if (i + 1 < block_count && next->state == FREE && next->segment == b->segment && next->owner == b->owner) {
+    b->bytes += next->bytes;
+    erase(i + 1);
+  }
+  if (i > 0 && previous->state == FREE && previous->segment == b->segment && previous->owner == b->owner) {
+    previous->bytes += b->bytes;
+    erase(i);
+  }
+}
+
+// With the lock held: a block that nobody has goes back to the pool, or to the capture that owns it.
+static void give_back(int64_t i) {
+  block *b = &blocks[i];
+  if (!b->owner) {
+    counters[b->device][RS_BYTES_IN_USE] -= b->bytes;
+    counters[b->device][RS_BYTES_CACHED] += b->bytes;
+  }
+  b->state = FREE;
+  mark(b);
+  merge(i);
 }
 
 int32_t rs_free(int64_t pointer) {
@@ -237,25 +277,17 @@ int32_t rs_free(int64_t pointer) {
   int32_t status = find_live(pointer, "pointer", &i);
   if (!status && blocks[i].address != (pointer & ADDRESS_MASK))
     status = rs_fail(RS_EPOINTER, "pointer 0x%llx points inside an allocation: expected its start", (unsigned long long)pointer);
+  if (!status && blocks[i].state == ADOPTED && blocks[i].captures)
+    status =
+        rs_fail(RS_EARGUMENT, "pointer 0x%llx is foreign memory that a capture uses: free the capture first", (unsigned long long)pointer);
   if (!status) {
-    int64_t *counter = counters[blocks[i].device];
-    counter[RS_ARRAYS_ALIVE]--;
-    if (blocks[i].state == ADOPTED) {
+    counters[blocks[i].device][RS_ARRAYS_ALIVE]--;
+    if (blocks[i].state == ADOPTED)
       erase(i);
-    } else {
-      counter[RS_BYTES_IN_USE] -= blocks[i].bytes;
-      counter[RS_BYTES_CACHED] += blocks[i].bytes;
-      blocks[i].state = FREE;
-      mark(&blocks[i]);
-      if (i + 1 < block_count && blocks[i + 1].state == FREE && blocks[i + 1].segment == blocks[i].segment) {
-        blocks[i].bytes += blocks[i + 1].bytes;
-        erase(i + 1);
-      }
-      if (i > 0 && blocks[i - 1].state == FREE && blocks[i - 1].segment == blocks[i].segment) {
-        blocks[i - 1].bytes += blocks[i].bytes;
-        erase(i);
-      }
-    }
+    else if (blocks[i].captures)
+      blocks[i].state = KEPT;
+    else
+      give_back(i);
   }
   pthread_mutex_unlock(&lock);
   return status;
@@ -281,6 +313,18 @@ int32_t rs_adopt(int32_t device, int64_t address, int64_t bytes, int64_t *pointe
     *pointer = hand_out(i, bytes, ADOPTED);
   pthread_mutex_unlock(&lock);
   return status;
+}
+
+void rs_memory_forget(int32_t slot) {
+  pthread_mutex_lock(&lock);
+  for (int64_t i = block_count - 1; i >= 0; i--) { // backwards: what goes back may join with blocks behind it
+    block *b = &blocks[i];
+    int owned = b->owner == slot + 1;
+    b->captures &= ~(UINT64_C(1) << slot);
+    if (owned) b->owner = 0;
+    if ((b->state == KEPT && !b->captures) || (b->state == FREE && owned)) give_back(i);
+  }
+  pthread_mutex_unlock(&lock);
 }
 
 void rs_memory_count(int32_t device, int32_t counter, int64_t change) {

@@ -30,6 +30,10 @@ int32_t rs_pool_trim(int32_t device);
 // it is set to the pointer's device, otherwise the pointer must belong to it. `what` names the argument in the error.
 int32_t rs_resolve(int64_t pointer, int64_t bytes, const char *what, int32_t *device, void **address);
 
+// While a capture records on a device, it keeps every allocation that is resolved there, and allocations made there stay its own. This
+// gives back what the capture in that slot had, as far as it was freed meanwhile.
+void rs_memory_forget(int32_t slot);
+
 // Counts plans and downloads for rs_memory.
 void rs_memory_count(int32_t device, int32_t counter, int64_t change);
 

@@ -1,6 +1,7 @@
 // plan.c: plans and the calls on them: forward, back, and the two halves of a SIRT iteration.
 #include "plan.h"
 
+#include "capture.h"
 #include "device.h"
 #include "memory.h"
 #include "status.h"
@@ -35,7 +36,9 @@ static int64_t index_of(int64_t number) {
 static rs_plan *find(rs_check *check, int64_t number) {
   pthread_mutex_lock(&lock);
   int64_t i = index_of(number);
-  rs_plan *plan = i < 0 ? NULL : entries[i].plan;
+  rs_plan *plan = i < 0 || entries[i].plan->freed ? NULL : entries[i].plan;
+  int slot = plan ? rs_capture_recording(plan->device) : -1;
+  if (slot >= 0) plan->captures |= UINT64_C(1) << slot;
   pthread_mutex_unlock(&lock);
   if (!plan)
     check->status = rs_fail(RS_EPOINTER, "plan %lld is not alive", (long long)number);
@@ -70,6 +73,7 @@ static void release(rs_plan *plan) {
 
 int32_t rs_plan_create(int32_t device, const double *numbers, int64_t count, int64_t *number) {
   if (rs_device_check(device)) return RS_EDEVICE;
+  if (rs_capture_refuse(device, "a new plan")) return RS_EARGUMENT;
   rs_plan *plan = calloc(1, sizeof *plan);
   if (!plan) return rs_fail(RS_EMEMORY, "no host memory for a plan");
   plan->device = device;
@@ -103,10 +107,7 @@ static int32_t run_release(rs_operation *operation, void *arguments) {
   return RS_OK;
 }
 
-int32_t rs_plan_free(int64_t number) {
-  rs_check check = RS_CHECK;
-  rs_plan *plan = find(&check, number);
-  if (check.status) return check.status;
+static int32_t plan_free(rs_plan *plan, int64_t number) {
   // Queued calls hold the plan itself, so it goes when the queue has passed; its workspace may be handed out again at once.
   int64_t workspace = plan->workspace_pointer;
   int32_t device = plan->device, status = rs_device_push(device, "plan_free", RS_MUST_RUN, run_release, run_release, &plan, sizeof plan);
@@ -117,6 +118,31 @@ int32_t rs_plan_free(int64_t number) {
   pthread_mutex_unlock(&lock);
   rs_memory_count(device, RS_PLANS_ALIVE, -1);
   return workspace ? rs_free(workspace) : RS_OK;
+}
+
+int32_t rs_plan_free(int64_t number) {
+  rs_check check = RS_CHECK;
+  rs_plan *plan = find(&check, number);
+  if (check.status) return check.status;
+  pthread_mutex_lock(&lock);
+  plan->freed = plan->captures != 0;
+  pthread_mutex_unlock(&lock);
+  return plan->freed ? RS_OK : plan_free(plan, number);
+}
+
+void rs_plan_forget(int32_t slot) {
+  for (int64_t i = 0;;) {
+    pthread_mutex_lock(&lock);
+    while (i < entry_count) {
+      rs_plan *plan = entries[i].plan;
+      plan->captures &= ~(UINT64_C(1) << slot);
+      if (plan->freed && !plan->captures) break;
+      i++;
+    }
+    entry found = i < entry_count ? entries[i] : (entry){0, NULL};
+    pthread_mutex_unlock(&lock);
+    if (!found.plan || plan_free(found.plan, found.number)) return;
+  }
 }
 
 int32_t rs_plan_name(int64_t number, uint8_t *text, int32_t capacity, int32_t *length) {

@@ -33,7 +33,13 @@ struct rs_plan {
   int64_t workspace_floats;  // of the family
   float *workspace;          // 64-byte aligned, contents unspecified between calls
   int64_t workspace_pointer; // its allocation
+  uint64_t captures;         // a bit for every capture that calls it
+  int freed;                 // by its owner; the last of those captures releases it
 };
+
+// While a capture records on a device, it keeps the plans that are called there. This releases those that the capture in that slot had,
+// as far as they were freed meanwhile.
+void rs_plan_forget(int32_t slot);
 
 // The families of a law for a device, in order of preference; the last accepts everything. dispatch.c.
 const rs_family *const *rs_families(int32_t device, int32_t law); // ends with NULL

@@ -21,7 +21,7 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 3
+#define RS_ABI 4
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
 #define RS_VIEW 13 // numbers that describe one view to rs_plan_create
 
@@ -58,6 +58,15 @@ RS_API int32_t rs_record(int32_t device, int64_t *event); // the number of the l
 RS_API int32_t rs_query(int32_t device, int64_t event); // RS_OK once everything up to event is done, RS_BUSY before, or the error of queued work (told once)
 RS_API int32_t rs_wait(int32_t device, int64_t event); // the same, blocking
 RS_API int32_t rs_cancel(int32_t device, int64_t first, int64_t last, int32_t leave_whole); // drops queued work first ... last; what it would have written is unspecified; leave_whole lets a running call that changes its output in place finish
+
+// Captures: what is called between begin and end on one device is recorded, not done, and can be done again and again. A capture keeps
+// all memory and plans that it touches, freed or not, until it is freed itself; memory that it allocates stays its own. While it
+// records, waiting, polling, downloads, uploads of more than 4096 bytes (small ones become constants), random numbers and new plans
+// are refused.
+RS_API int32_t rs_capture_begin(int32_t device, int64_t *capture); // one records at a time
+RS_API int32_t rs_capture_end(int64_t capture); // from here on calls are done again
+RS_API int32_t rs_capture_run(int64_t capture); // queues everything that was recorded
+RS_API int32_t rs_capture_free(int64_t capture); // in queue order; while it records, this ends it
 
 // Memory
 RS_API int32_t rs_allocate(int32_t device, int64_t bytes, int64_t *pointer); // contents unspecified

@@ -1,4 +1,5 @@
 // transfer.c: copies between the caller's buffers and device memory, and inside device memory.
+#include "capture.h"
 #include "cuda_calls.h"
 #include "device.h"
 #include "memory.h"
@@ -7,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,11 +61,31 @@ static int32_t run_upload(rs_operation *operation, void *arguments) {
   return RS_OK;
 }
 
+static int32_t run_constant(rs_operation *operation, void *arguments) {
+  (void)operation;
+  rs_constant *c = arguments;
+  memcpy(c->target, c->values, (size_t)c->bytes);
+  return RS_OK;
+}
+
+static int32_t record_upload(int32_t device, void *target, const void *source, int64_t bytes) {
+  if (bytes > RS_CONSTANT_BYTES)
+    return rs_fail(
+        RS_EARGUMENT,
+        "an upload of %lld bytes inside a capture, which would repeat the same data: upload before, into memory that the capture reads",
+        (long long)bytes);
+  rs_constant c = {.target = target, .bytes = bytes};
+  memcpy(c.values, source, (size_t)bytes);
+  return rs_device_push(device, "constant", RS_OVERWRITES, run_constant, rs_cuda_constant, &c,
+                        offsetof(rs_constant, values) + (size_t)bytes);
+}
+
 int32_t rs_upload(int64_t pointer, const void *source, int64_t bytes) {
   rs_check check = RS_CHECK;
   if (check_transfer(bytes)) return RS_EARGUMENT;
   void *target = rs_check_bytes(&check, pointer, bytes, "upload target");
   if (check.status) return check.status;
+  if (rs_capture_recording(check.device) >= 0) return record_upload(check.device, target, source, bytes);
   if (check.device != RS_CPU) return rs_cuda_upload(check.device, target, source, bytes);
   rs_queue *queue = rs_cpu_queue();
   if (rs_queue_idle(queue)) { // nothing queued reads or writes the array: no staging needed
@@ -119,6 +141,7 @@ int32_t rs_download_begin(int64_t pointer, int64_t bytes, int64_t *number) {
   rs_check check = RS_CHECK;
   if (check_transfer(bytes)) return RS_EARGUMENT;
   void *source = rs_check_bytes(&check, pointer, bytes, "download source");
+  if (!check.status) check.status = rs_capture_refuse(check.device, "a download");
   if (check.status) return check.status;
   download *d = malloc(sizeof *d);
   void *copy = take_copy(check.device, bytes);

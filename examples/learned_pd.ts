@@ -18,9 +18,12 @@ const usage = `Usage: bun run examples/learned_pd.ts [options]
   --n_iters K        unrolled iterations of the network (default: 10)
   --noise F          deviation of the noise as a part of the largest value (default: 0.05)
   --seed N           of the noise and the first weights (default: 1)
+  --capture          JavaScript runs a step once; then the device repeats it by itself
   --recompute        keeps less memory for the way back and computes more
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
   --law LAW          exact (default) or astra
+  --checkpoint PATH  goes on from this file where there is one, and writes it after every epoch (the file only says where the run
+                     was: give the other options as before)
   --reference PATH   a folder with a training run of PyTorch to repeat and to compare with: manifest.json (N, epochs, batch,
                      losses), weights0.safetensors, sinogram_noisy.npy; law astra
   --out FOLDER       for figures and the trained weights (default: out/learned_pd)
@@ -37,9 +40,11 @@ async function main(): Promise<void> {
       n_iters: { type: "string", default: "10" },
       noise: { type: "string", default: "0.05" },
       seed: { type: "string", default: "1" },
+      capture: { type: "boolean", default: false },
       recompute: { type: "boolean", default: false },
       device: { type: "string" },
       law: { type: "string", default: "exact" },
+      checkpoint: { type: "string" },
       reference: { type: "string" },
       out: { type: "string", default: "out/learned_pd" },
       json: { type: "boolean", default: false },
@@ -57,9 +62,11 @@ async function main(): Promise<void> {
     iterations: whole("n_iters", values.n_iters, 1),
     noise: number("noise", values.noise, (v) => v >= 0 && v < 10, "a number of at least 0"),
     seed: number("seed", values.seed, Number.isSafeInteger, "a whole number"),
+    captured: values.capture,
     recompute: values.recompute,
     device: device(values.device),
     law: choice("law", values.law, ["exact", "astra"]),
+    ...(values.checkpoint !== undefined && { checkpoint: values.checkpoint }),
     ...(values.reference !== undefined && { reference: values.reference }),
     out: values.out,
     quiet: values.json,

@@ -5,7 +5,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { device } from "raysum";
 import { learnedPrimalDual } from "raysum/nets";
-import { adam, type Layer, layer } from "raysum/tfjs";
+import { adam, capture, type Layer, layer } from "raysum/tfjs";
 import { sliceOperator, tf, useDevice } from "./support/tensorflow.ts";
 import { fail } from "./support/terminal.ts";
 import { choice, whole } from "./support/words.ts";
@@ -25,6 +25,7 @@ const usage = `Usage: bun run examples/learned_pd_benchmark.ts [options]
   --law LAW          exact (default) or astra
   --precision P      of projections: float32
   --conv_precision P of convolutions: float32
+  --capture          JavaScript runs a step once; then the device repeats it by itself (one CUDA graph, one list on the CPU)
   --recompute        keep only what goes into each block of convolutions, and compute its inside twice
   --json             one object a line instead of the lines
   --help`;
@@ -60,6 +61,7 @@ async function main(): Promise<void> {
       law: { type: "string", default: "exact" },
       precision: { type: "string", default: "float32" },
       conv_precision: { type: "string", default: "float32" },
+      capture: { type: "boolean", default: false },
       recompute: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
@@ -76,7 +78,9 @@ async function main(): Promise<void> {
   const law = choice("law", values.law, ["exact", "astra"]);
   const precision = choice("precision", values.precision, ["float32"]);
   const convPrecision = choice("conv_precision", values.conv_precision, ["float32"]);
-  const { pingpong, recompute } = values;
+  const { pingpong, recompute, capture: captured } = values;
+  if (captured && pingpong)
+    throw new Error("--capture: what goes through the host, as --pingpong has it, cannot be captured");
   const on = device(values.device);
   await useDevice(on);
   using A = sliceOperator(N, 1, { device: on, law });
@@ -88,12 +92,12 @@ async function main(): Promise<void> {
   const optimizer = adam(1e-4);
   const loss = () => tf.mean(tf.squaredDifference(network(data), target)) as tf.Scalar;
   const work = {
-    train: () => optimizer.minimize(loss, false),
-    inference: () => network(data).dispose(),
+    train: () => optimizer.minimize(loss, true)!,
+    inference: () => network(data) as tf.Tensor,
   };
 
   /** Milliseconds a step, from an idle device to an idle device. */
-  const trial = (step: () => void): number => {
+  const trial = (step: () => unknown): number => {
     on.finishedSync();
     const start = performance.now();
     for (let i = 0; i < steps; i++) step();
@@ -104,8 +108,11 @@ async function main(): Promise<void> {
   if (!values.json) console.log(`${on.description}; ${A.description}`);
   for (const name of ["train", "inference"] as const) {
     if (!(values[name] || (name === "train" && !values.inference))) continue;
-    for (let i = 0; i < burnin; i++) trial(work[name]);
-    const times = Array.from({ length: trials }, () => trial(work[name]));
+    const step = captured ? capture(work[name]) : undefined;
+    const once = step ? () => step.run() : () => work[name]().dispose();
+    for (let i = 0; i < burnin; i++) trial(once);
+    const times = Array.from({ length: trials }, () => trial(once));
+    step?.dispose();
     const mean = times.reduce((sum, one) => sum + one, 0) / trials;
     const result = {
       work: `learned primal-dual ${name}`,
@@ -119,6 +126,7 @@ async function main(): Promise<void> {
       precision,
       convPrecision,
       pingpong,
+      captured,
       recompute,
       trials,
       steps,
@@ -131,7 +139,7 @@ async function main(): Promise<void> {
     else
       console.log(
         `${name} ${N}, batch ${batch}, ${iterations} iterations, law ${law}, projections ${precision}, convolutions ` +
-          `${convPrecision}${pingpong ? ", pingpong" : ""}${recompute ? ", recompute" : ""}: ` +
+          `${convPrecision}${pingpong ? ", pingpong" : ""}${captured ? ", captured" : ""}${recompute ? ", recompute" : ""}: ` +
           `${result.milliseconds.toFixed(3)} ms a step (mean ${mean.toFixed(3)} +- ${result.deviationMilliseconds.toFixed(3)}), ` +
           `peak ${(result.peakBytes / 2 ** 20).toFixed(1)} MiB`,
       );

@@ -296,6 +296,26 @@ describe("examples/learned_pd.ts", () => {
   );
 
   it(
+    "trains in the same way when its steps are captured",
+    inFolder((out) => {
+      const args = ["--epochs", "3", "--batch_size", "4", "--out", out];
+      const [eager, captured] = [train(args), train([...args, "--capture"])];
+      assert.equal(captured["lastEpochLoss"], eager["lastEpochLoss"]);
+    }),
+  );
+
+  it(
+    "goes on from a checkpoint as if it had not stopped",
+    inFolder((out) => {
+      const whole = train(["--epochs", "4", "--out", out]);
+      const args = ["--checkpoint", join(out, "run"), "--out", out];
+      train(["--epochs", "2", ...args]);
+      const { lastEpochLoss, steps } = train(["--epochs", "4", ...args]);
+      assert.deepEqual([lastEpochLoss, steps], [whole["lastEpochLoss"], whole["steps"]]);
+    }),
+  );
+
+  it(
     "starts from given weights and data, and compares with the losses of another run",
     inFolder(async (folder) => {
       const first = train(["--epochs", "1", "--out", folder]);
@@ -317,6 +337,7 @@ describe("examples/learned_pd.ts", () => {
       [["--N", "10"], /--N 10: expected a multiple of 4/],
       [["--rate", "0"], /--rate 0: expected a number between 0 and 1/],
       [["--epochs", "0"], /--epochs 0: expected a whole number of at least 1/],
+      [["--capture", "--batch_size", "5"], /--batch_size 5: expected a divisor of 32/],
       [["--reference", "nowhere"], /nowhere/],
     ] as const) {
       const { status, stderr } = runScript("examples/learned_pd.ts", args);
@@ -342,10 +363,11 @@ describe("examples/learned_pd_benchmark.ts", () => {
   ];
   const bench = (...args: readonly string[]) => runScript("examples/learned_pd_benchmark.ts", [...tiny, ...args]);
 
-  it("times training and inference, eager and bounced through the host", () => {
+  it("times training and inference, eager, captured and bounced through the host", () => {
     const { status, stdout, stderr } = bench("--train", "--inference", "--batch_size", "2");
     assert.equal(status, 0, stderr);
     for (const work of ["train", "inference"]) assert.match(stdout, new RegExp(`${work} 8, batch 2, .* ms a step`));
+    assert.match(bench("--train", "--inference", "--capture").stdout, /train 8, .*, captured: .* ms a step/);
     const ended = bench("--pingpong", "--recompute", "--json");
     const { milliseconds, pingpong, recompute } = JSON.parse(ended.stdout);
     assert.ok(milliseconds > 0 && pingpong && recompute, ended.stderr);
@@ -355,6 +377,7 @@ describe("examples/learned_pd_benchmark.ts", () => {
     for (const [args, pattern] of [
       [["--conv_precision", "int4"], /--conv_precision int4: expected float32/],
       [["--N", "7"], /--N 7: expected an even number/],
+      [["--capture", "--pingpong"], /--capture: .*--pingpong .*cannot be captured/],
     ] as const) {
       const { status, stderr } = bench(...args);
       assert.equal(status, 1, `${args}`);

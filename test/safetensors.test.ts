@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { type HostArray, readSafetensors, writeSafetensors } from "../lib/io/index.ts";
+import { type HostArray, readSafetensors, readSafetensorsMetadata, writeSafetensors } from "../lib/io/index.ts";
 import { raysumError } from "./support/errors.ts";
 import { seededRandom } from "./support/random.ts";
 
@@ -31,6 +31,11 @@ describe("safetensors", () => {
     ]);
     await writeSafetensors(path("a"), tensors);
     assert.deepEqual(await readSafetensors(path("a")), tensors);
+    assert.equal((await readSafetensorsMetadata(path("a"))).size, 0);
+    const texts = new Map([["where", '"x" é']]);
+    await writeSafetensors(path("a"), tensors, texts);
+    assert.deepEqual(await readSafetensors(path("a")), tensors);
+    assert.deepEqual(await readSafetensorsMetadata(path("a")), texts);
     const bytes = new DataView((await readFile(path("a"))).buffer.slice(0));
     assert.equal(Number(bytes.getBigUint64(0, true)) % 8, 0);
   });

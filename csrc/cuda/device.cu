@@ -257,6 +257,34 @@ int32_t rs_cuda_query(int32_t device, int64_t event, int wait) {
   return error ? rs_cuda_status(error, "queued work") : RS_OK;
 }
 
+// Relaxed: memory may be allocated meanwhile, and what other threads do is none of its business.
+int32_t rs_cuda_capture_begin(int32_t device) {
+  gpu &g = of(device);
+  entered in(g);
+  return rs_cuda_status(cudaStreamBeginCapture(g.stream, cudaStreamCaptureModeRelaxed), "capture");
+}
+
+int32_t rs_cuda_capture_end(int32_t device, void **program) {
+  gpu &g = of(device);
+  entered in(g);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  int32_t status = rs_cuda_status(cudaStreamEndCapture(g.stream, &graph), "capture");
+  if (!status && program) status = rs_cuda_status(cudaGraphInstantiate(&executable, graph, 0), "capture");
+  if (graph) cudaGraphDestroy(graph);
+  if (program) *program = executable;
+  return status;
+}
+
+int32_t rs_cuda_capture_run(rs_operation *operation, void *program) {
+  return rs_cuda_status(cudaGraphLaunch(*(cudaGraphExec_t *)program, rs_cuda_stream(operation)), "launch of a capture");
+}
+
+// One that is running still ends first.
+void rs_cuda_capture_free(void *program) {
+  if (program) cudaGraphExecDestroy((cudaGraphExec_t)program);
+}
+
 int32_t rs_cuda_owns(int32_t device, const void *address) {
   entered in(of(device));
   cudaPointerAttributes attributes;

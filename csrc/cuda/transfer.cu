@@ -147,9 +147,31 @@ int32_t run_upload(rs_operation *operation, void *arguments) {
   return rs_cuda_status(error, "copy to the device");
 }
 
+struct few_bytes {
+  unsigned char values[1024];
+};
+
+__global__ void write_bytes(unsigned char *target, few_bytes source, int bytes) {
+  int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < bytes) target[i] = source.values[i];
+}
+
 } // namespace
 
 extern "C" {
+
+// A graph keeps the arguments of a launch, and not what a copy from the host would read.
+int32_t rs_cuda_constant(rs_operation *operation, void *arguments) {
+  const rs_constant *c = (const rs_constant *)arguments;
+  int32_t status = RS_OK;
+  for (int64_t done = 0; done < c->bytes && !status; done += (int64_t)sizeof(few_bytes)) {
+    few_bytes part;
+    const int bytes = (int)(c->bytes - done < (int64_t)sizeof part ? c->bytes - done : (int64_t)sizeof part);
+    memcpy(part.values, c->values + done, (size_t)bytes);
+    status = RS_LAUNCH(write_bytes, (bytes + 255) / 256, 256, 0, rs_cuda_stream(operation), (unsigned char *)c->target + done, part, bytes);
+  }
+  return status;
+}
 
 int32_t rs_cuda_upload(int32_t device, void *target, const void *source, int64_t bytes) {
   slot *staging = take(bytes);

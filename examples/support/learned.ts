@@ -1,11 +1,11 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Device, DeviceArray, hollowBox } from "raysum";
 import { readNpy, readSafetensors, writeSafetensors } from "raysum/io";
-import { type LearnedPrimalDual, learnedPrimalDual } from "raysum/nets";
+import { learnedPrimalDual, type Network, resumeTraining, saveTraining } from "raysum/nets";
 import { figure, imagePanel, linePanel, type Panel } from "raysum/plot";
-import { adam, tensorOf } from "raysum/tfjs";
+import { adam, arrayOf, type CapturedStep, capture, tensorOf } from "raysum/tfjs";
 import { sliceOperator, tf, useDevice } from "./tensorflow.ts";
 import { progressBar } from "./terminal.ts";
 
@@ -19,9 +19,13 @@ export interface TrainingOptions {
   readonly iterations: number;
   readonly noise: number;
   readonly seed: number;
+  /** Whether the device repeats a step by itself. */
+  readonly captured: boolean;
   readonly recompute: boolean;
   readonly device: Device;
   readonly law: "exact" | "astra";
+  /** A file to go on from, and to write after every epoch. */
+  readonly checkpoint?: string;
   /** A folder with a training run of PyTorch, which then says N, epochs and so on. */
   readonly reference?: string;
   readonly out: string;
@@ -71,40 +75,84 @@ async function batches(options: TrainingOptions, size: number): Promise<Batch[]>
   });
 }
 
+/** Makes steps, one after the other: a function from a batch to its loss, and what ends them. */
+function stepper(minimize: (batch: Batch) => tf.Scalar, captured: boolean) {
+  let step: CapturedStep<tf.Scalar> | undefined;
+  let inputs: { sinograms: tf.Tensor4D; images: tf.Tensor4D } | undefined;
+  const captureFirst = ({ sinograms, images }: Batch): tf.Scalar => {
+    const copy = (tensor: tf.Tensor4D) => tensorOf(arrayOf(tensor)) as tf.Tensor4D;
+    const own = { sinograms: copy(sinograms), images: copy(images) };
+    inputs = own;
+    step = capture(() => minimize(own), { inputs: own }); // a step as well
+    return step.outputs;
+  };
+  return {
+    /** The loss arrives while the device works on the next step. */
+    next(batch: Batch): Promise<ArrayLike<number>> {
+      const loss = !captured ? minimize(batch) : step ? step.run({ ...batch }) : captureFirst(batch);
+      const value = loss.data();
+      if (!captured) loss.dispose();
+      return value;
+    },
+    end(): void {
+      step?.dispose();
+      if (inputs) tf.dispose([inputs.sinograms, inputs.images]);
+    },
+  };
+}
+
+interface Run {
+  readonly losses: readonly number[];
+  /** Of the steps that were taken now, and not before the checkpoint. */
+  readonly stepMilliseconds: number;
+}
+
+/** Where a run was. */
+interface Position {
+  readonly epoch: number;
+  readonly losses: number[];
+}
+
 /** One step for every batch of every epoch; the loss of each step. */
-async function run(network: LearnedPrimalDual, data: readonly Batch[], options: TrainingOptions): Promise<number[]> {
-  const { epochs, rate, quiet } = options;
+async function run(network: Network, data: readonly Batch[], options: TrainingOptions): Promise<Run> {
+  const { epochs, rate, captured, quiet, checkpoint } = options;
   const optimizer = adam(rate);
-  const losses: number[] = [];
-  const total = epochs * data.length;
+  const training = { network, optimizer };
+  const resumed = checkpoint !== undefined && existsSync(checkpoint);
+  const { epoch: first, losses } = resumed
+    ? ((await resumeTraining(checkpoint, training)) as Position)
+    : { epoch: 0, losses: [] };
+  const [before, total] = [losses.length, epochs * data.length];
   const bar = progressBar("training", { quiet });
   const start = performance.now();
-  let queued: tf.Scalar | undefined;
-  const take = async (loss: tf.Scalar) => {
-    losses.push((await loss.data())[0]!);
-    loss.dispose();
-    const seconds = (performance.now() - start) / 1000;
+  const take = async (loss: PromiseLike<ArrayLike<number>>) => {
+    losses.push((await loss)[0]!);
+    const seconds = (performance.now() - start) / 1000 / (losses.length - before);
     const recent = mean(losses.slice(-data.length));
-    bar(losses.length, total, (seconds / losses.length) * (total - losses.length), `loss ${recent.toPrecision(3)}`);
+    bar(losses.length, total, seconds * (total - losses.length), `loss ${recent.toPrecision(3)}`);
   };
-  for (let epoch = 0; epoch < epochs; epoch++)
-    for (const { sinograms, images } of data) {
-      const before = queued;
-      const error = () => tf.mean(tf.squaredDifference(network(sinograms), images)) as tf.Scalar;
-      queued = optimizer.minimize(error, true, [...network.variables.values()])!;
-      if (before) await take(before); // while the device works on the next one
+  const steps = stepper(({ sinograms, images }) => {
+    const error = () => tf.mean(tf.squaredDifference(network(sinograms), images)) as tf.Scalar;
+    return optimizer.minimize(error, true, [...network.variables.values()])!;
+  }, captured);
+  for (let epoch = first; epoch < epochs; epoch++) {
+    let queued: Promise<ArrayLike<number>> | undefined;
+    for (const batch of data) {
+      const last = queued;
+      queued = steps.next(batch);
+      if (last) await take(last);
     }
-  if (queued) await take(queued);
+    if (queued) await take(queued);
+    if (checkpoint !== undefined) await saveTraining(checkpoint, training, { epoch: epoch + 1, losses });
+  }
+  const stepMilliseconds = (performance.now() - start) / (losses.length - before);
+  steps.end();
   optimizer.dispose();
-  return losses;
+  return { losses, stepMilliseconds };
 }
 
 /** Sinogram, output and target of three slices, a row each. */
-async function pictures(
-  network: LearnedPrimalDual,
-  data: readonly Batch[],
-  { N, batch }: TrainingOptions,
-): Promise<Panel[]> {
+async function pictures(network: Network, data: readonly Batch[], { N, batch }: TrainingOptions): Promise<Panel[]> {
   const panels: Panel[] = [];
   for (const z of [0, N / 4, N / 2]) {
     const { sinograms, images } = data[Math.floor(z / batch)]!;
@@ -171,13 +219,15 @@ export async function train(given: TrainingOptions): Promise<Trained> {
     ? { ...given, ...manifest, iterations: manifest.unrolledIterations, rate: 1e-4, law: "astra" }
     : given;
   const { N, epochs, batch, iterations, seed, recompute, device, law, out } = options;
+  if (given.captured && N % batch !== 0)
+    throw new Error(`--batch_size ${batch}: expected a divisor of ${N}, as all captured steps are of one size`);
   await useDevice(device);
   using A = sliceOperator(N, 1, { device, law });
   const network = learnedPrimalDual(A, { iterations, recompute, seed });
   if (folder !== undefined) network.load(await readSafetensors(join(folder, "weights0.safetensors")));
   const data = await batches(options, batch);
   const begin = performance.now();
-  const losses = await run(network, data, options);
+  const { losses, stepMilliseconds } = await run(network, data, options);
   const seconds = (performance.now() - begin) / 1000;
   const peakBytes = device.memory().peak;
 
@@ -222,7 +272,7 @@ export async function train(given: TrainingOptions): Promise<Trained> {
     batch,
     steps: losses.length,
     seconds,
-    stepMilliseconds: (1000 * seconds) / losses.length,
+    stepMilliseconds,
     peakBytes,
     firstEpochLoss: ours[0]!,
     lastEpochLoss: ours.at(-1)!,

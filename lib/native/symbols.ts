@@ -1,6 +1,6 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 3;
+export const RS_ABI = 4;
 export const RS_TRANSFER_BYTES = 67108864;
 export const RS_VIEW = 13;
 
@@ -234,6 +234,10 @@ export const symbols = {
   rs_query: ["i32", "i64"],
   rs_wait: ["i32", "i64"],
   rs_cancel: ["i32", "i64", "i64", "i32"],
+  rs_capture_begin: ["i32", "buffer"],
+  rs_capture_end: ["i64"],
+  rs_capture_run: ["i64"],
+  rs_capture_free: ["i64"],
   rs_allocate: ["i32", "i64", "buffer"],
   rs_free: ["i64"],
   rs_adopt: ["i32", "i64", "i64", "buffer"],

@@ -1,12 +1,11 @@
-import type { Rank, Tensor, Tensor4D, Variable } from "@tensorflow/tfjs-core";
+import type { Tensor, Tensor4D } from "@tensorflow/tfjs-core";
 import { RaysumError } from "../errors.ts";
-import type { HostArray } from "../io/host_array.ts";
 import type { Operator } from "../operator.ts";
-import { formatShape, sameShape } from "../shape.ts";
 import { checkpoint } from "../tfjs/backward.ts";
 import { hasResidualBlock, residualBlock } from "../tfjs/block.ts";
 import { type Layer, layer } from "../tfjs/layer.ts";
 import { tensorflow } from "../tfjs/tensorflow.ts";
+import { checkCount, type Filter, type Network, type Numbers, Weights } from "./network.ts";
 
 export interface LearnedPrimalDualOptions {
   /** Unrolled iterations, each a dual and a primal step. 10 by default. */
@@ -29,36 +28,12 @@ export interface LearnedPrimalDualOptions {
   readonly projector?: Layer;
 }
 
-/** A network between tensors, with its weights. */
-export interface LearnedPrimalDual {
-  /** Sinograms `[batch, angle, column, 1]` to images `[batch, y, x, 1]`. */
-  (sinograms: Tensor): Tensor4D;
-  /** The weights, to be trained, by PyTorch's names. */
-  readonly variables: ReadonlyMap<string, Variable>;
-  /** The weights in PyTorch's layout (filters are output, input, row, column), to be written with `writeSafetensors`. */
-  save(): Promise<Map<string, HostArray>>;
-  /** Takes the weights of `save`, or of a network that PyTorch has trained. */
-  load(weights: ReadonlyMap<string, HostArray>): void;
-  dispose(): void;
-}
-
-type Filter = Variable<Rank.R4>;
-
 /** A convolution, and what follows it. */
 interface Stage {
   readonly filter: Filter;
-  readonly bias?: Variable<Rank.R1>;
-  readonly slope?: Variable<Rank.R1>;
+  readonly bias?: Numbers;
+  readonly slope?: Numbers;
 }
-
-function checkCount(name: string, value: number): void {
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new RaysumError("argument", `${name} ${value}: expected a positive whole number`);
-}
-
-/** Filters are HWIO here and OIHW in PyTorch. */
-const toPyTorch = [3, 2, 0, 1];
-const fromPyTorch = [2, 3, 1, 0];
 
 /**
  * The learned primal-dual network (J. Adler and O. Öktem, IEEE Trans. Med. Imaging 37, 2018, doi:10.1109/TMI.2018.2799231) for one
@@ -71,7 +46,7 @@ const fromPyTorch = [2, 3, 1, 0];
  * @param A A projection of one slice onto one row, on the device whose backend is the active one.
  * @throws RaysumError "argument" for counts that make no network, "shape" for more than one slice.
  */
-export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions = {}): LearnedPrimalDual {
+export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions = {}): Network {
   const { iterations = 10, channels = 5, hidden = 32, activation = "relu", bias = false } = options;
   const { shared = false, recompute = false } = options;
   checkCount("iterations", iterations);
@@ -81,27 +56,16 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
     throw new RaysumError("argument", `activation "${activation}": expected "relu" or "prelu"`);
   const tf = tensorflow();
   const { projector: P = layer(A, { slice: true }) } = options;
-  let { seed = 1 } = options;
-  const variables = new Map<string, Variable>();
+  const parameters = new Weights(options.seed ?? 1);
 
-  const variable = (name: string, value: () => Tensor): Variable => {
-    const made = tf.tidy(() => tf.variable(value()));
-    variables.set(name, made);
-    return made;
-  };
-  const stage = (name: string, place: number, inputs: number, outputs: number, last: boolean): Stage => {
-    const bound = 1 / Math.sqrt(9 * inputs);
-    const uniform = (shape: number[]) => tf.randomUniform(shape, -bound, bound, "float32", seed++);
-    const filter = variable(`${name}.block.${place}.weight`, () => uniform([3, 3, inputs, outputs])) as Filter;
-    return {
-      filter,
-      ...(bias && { bias: variable(`${name}.block.${place}.bias`, () => uniform([outputs])) as Variable<Rank.R1> }),
-      ...(activation === "prelu" &&
-        !last && {
-          slope: variable(`${name}.block.${place + 1}.weight`, () => tf.fill([outputs], 0.25)) as Variable<Rank.R1>,
-        }),
-    };
-  };
+  const stage = (name: string, place: number, inputs: number, outputs: number, last: boolean): Stage => ({
+    filter: parameters.filter(`${name}.block.${place}.weight`, 3, inputs, outputs),
+    ...(bias && { bias: parameters.bias(`${name}.block.${place}.bias`, 3, inputs, outputs) }),
+    ...(activation === "prelu" &&
+      !last && {
+        slope: parameters.variable(`${name}.block.${place + 1}.weight`, () => tf.fill([outputs], 0.25)) as Numbers,
+      }),
+  });
   const block = (name: string, inputs: number): readonly Stage[] => [
     stage(name, 0, inputs, hidden, false),
     stage(name, 2, hidden, hidden, false),
@@ -157,41 +121,5 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
       return channel(primal, 0);
     });
 
-  const save = async (): Promise<Map<string, HostArray>> => {
-    const saved = new Map<string, HostArray>();
-    for (const [name, value] of variables) {
-      const turned = value.shape.length === 4 ? tf.transpose(value, toPyTorch) : tf.clone(value);
-      saved.set(name, { shape: turned.shape, data: (await turned.data()) as Float32Array });
-      turned.dispose();
-    }
-    return saved;
-  };
-
-  const load = (weights: ReadonlyMap<string, HostArray>): void => {
-    const shapes = [...variables].map(([name, { shape }]) => {
-      const expected = shape.length === 4 ? toPyTorch.map((axis) => shape[axis]!) : shape;
-      const given = weights.get(name);
-      if (!given) throw new RaysumError("argument", `the weights lack ${name}`);
-      if (!sameShape(given.shape, expected))
-        throw new RaysumError(
-          "shape",
-          `${name} has the shape ${formatShape(given.shape)}: expected ${formatShape(expected)}`,
-        );
-      return [name, expected, given.data] as const;
-    });
-    const unknown = [...weights.keys()].find((name) => !variables.has(name));
-    if (unknown !== undefined) throw new RaysumError("argument", `the network has no weights ${unknown}`);
-    tf.tidy(() => {
-      for (const [name, shape, data] of shapes) {
-        const tensor = tf.tensor(data, shape);
-        variables.get(name)!.assign(shape.length === 4 ? tf.transpose(tensor, fromPyTorch) : tf.clone(tensor));
-      }
-    });
-  };
-
-  const dispose = (): void => {
-    for (const value of variables.values()) value.dispose();
-    variables.clear();
-  };
-  return Object.assign(run, { variables, save, load, dispose });
+  return parameters.network(run);
 }

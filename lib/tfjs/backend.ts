@@ -4,6 +4,7 @@ import { RaysumError } from "../errors.ts";
 import { check, native, readInteger } from "../native/library.ts";
 import { RS_TRANSFER_BYTES, Status } from "../native/symbols.ts";
 import { formatShape, sizeOf } from "../shape.ts";
+import type { Recorder } from "./recorder.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 
 /** Numbers of the host. Truth values are bytes there, and int32 on a device. */
@@ -46,6 +47,8 @@ function fromWords(words: Float32Array | Int32Array, dtype: DataType): Numbers {
 export class RaysumBackend implements KernelBackend {
   readonly tf: TensorFlow;
   readonly device: Device;
+  /** While the body of a captured step runs. */
+  recorder?: Recorder;
   readonly #stored: DataStorage<Stored>;
 
   constructor(tf: TensorFlow, device: Device) {
@@ -89,14 +92,14 @@ export class RaysumBackend implements KernelBackend {
   /** Where the elements lie on the device; uploads what only the host has. The tensor has at least one element. */
   pointer(tensor: TensorInfo): bigint {
     const stored = this.#stored.get(tensor.dataId);
+    this.recorder?.touch(tensor.dataId);
     if (stored.pointer === 0n) {
       if (!stored.values || stored.dtype === "string")
         throw new RaysumError(
           "internal",
           `a tensor ${formatShape(tensor.shape)} of ${tensor.dtype} has no device memory`,
         );
-      stored.pointer = this.#allocate(tensor.dataId, stored.size);
-      this.upload(stored.pointer, toWords(stored.values as Numbers, stored.dtype, stored.size));
+      stored.pointer = this.#place(tensor.dataId, stored.values as Numbers, stored);
     }
     return stored.pointer;
   }
@@ -120,6 +123,19 @@ export class RaysumBackend implements KernelBackend {
   #allocate(dataId: DataId, size: number): bigint {
     const pointer = readInteger((out) => native().rs_allocate(this.device.id, BigInt(size * 4), out));
     abandoned.register(dataId, pointer, dataId);
+    return pointer;
+  }
+
+  /** New memory with numbers of the host. */
+  #place(dataId: DataId, values: BackendValues, { dtype, size }: Stored): bigint {
+    const pointer = this.#allocate(dataId, size);
+    try {
+      this.upload(pointer, toWords(values, dtype, size));
+    } catch (error) {
+      abandoned.unregister(dataId);
+      check(native().rs_free(pointer));
+      throw error;
+    }
     return pointer;
   }
 
@@ -148,10 +164,11 @@ export class RaysumBackend implements KernelBackend {
     const stored: Stored = { dtype, size, references, pointer: 0n };
     if (dtype === "string") stored.values = values as Uint8Array[];
     else if (size > SMALL) {
-      stored.pointer = this.#allocate(dataId, size);
-      if (values) this.upload(stored.pointer, toWords(values, dtype, size));
-    } else if (values) stored.values = fromWords(toWords(values, dtype, size).slice(), dtype);
-    else if (size > 0) stored.pointer = this.#allocate(dataId, size);
+      stored.pointer = values ? this.#place(dataId, values, stored) : this.#allocate(dataId, size);
+    } else if (values) {
+      this.recorder?.write(values as Numbers);
+      stored.values = fromWords(toWords(values, dtype, size).slice(), dtype);
+    } else if (size > 0) stored.pointer = this.#allocate(dataId, size);
     this.#stored.set(dataId, stored);
   }
 

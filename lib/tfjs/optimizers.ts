@@ -13,8 +13,10 @@ import type {
 } from "@tensorflow/tfjs-core";
 import { RaysumError } from "../errors.ts";
 import { check, native } from "../native/library.ts";
+import { TensorJoin } from "../native/symbols.ts";
 import { RaysumBackend } from "./backend.ts";
 import { variableGradients } from "./backward.ts";
+import { join, joinInto } from "./calls.ts";
 import { tensorflow } from "./tensorflow.ts";
 
 /** The optimizers' own variables, which tfjs-core does not declare for those who extend it. */
@@ -68,9 +70,47 @@ function checkRate(rate: number): void {
     throw new RaysumError("argument", `rate ${rate}: expected a positive number`);
 }
 
-/** target += factor * x, in place. */
-function addScaled(target: bigint, factor: number, x: bigint, count: number): void {
-  check(native().rs_combine(target, 1, target, factor, x, BigInt(count), BigInt(count)));
+/** Numbers in device memory that the calls of an optimizer read: they stay alive where a step is captured. */
+class Held {
+  readonly #bytes: number;
+  #backend: RaysumBackend | undefined;
+  #held: TensorInfo | undefined;
+  #holds = "";
+
+  constructor(bytes: number) {
+    this.#bytes = bytes;
+  }
+
+  /** Uploads `numbers` unless the device has `what` already; after the step it will have `next`. */
+  set(backend: RaysumBackend, numbers: Float32Array | Float64Array, what: string, next: string): void {
+    if (this.#backend !== backend) this.free();
+    this.#backend = backend;
+    this.#held ??= backend.output([this.#bytes / 4], "int32");
+    if (this.#holds !== what)
+      backend.upload(backend.pointer(this.#held), new Int32Array(numbers.buffer as ArrayBuffer));
+    this.#holds = next;
+  }
+
+  get info(): TensorInfo {
+    return this.#held!;
+  }
+
+  free(): void {
+    if (this.#held) this.#backend!.disposeData(this.#held.dataId);
+    this.#held = undefined;
+    this.#holds = "";
+  }
+}
+
+/** variable -= rate * slope, in place. */
+function descend(backend: RaysumBackend, variable: Variable, rate: Held, slope: TensorInfo): void {
+  writable(backend, variable);
+  const floats = ({ dataId }: TensorInfo, shape: number[]): TensorInfo => ({ dataId, shape, dtype: "float32" });
+  const target = floats(variable, [variable.size]);
+  const along = floats(slope, [variable.size]);
+  const step = join(backend, TensorJoin.JOIN_MULTIPLY, along, floats(rate.info, []), "float32");
+  joinInto(backend, TensorJoin.JOIN_SUBTRACT, target, target, step);
+  backend.disposeData(step.dataId);
 }
 
 /** What tfjs-core keeps from those who do not extend an optimizer. */
@@ -79,32 +119,53 @@ interface Inside {
   incrementIterations(): void;
 }
 
+/** How an optimizer steps on our backends. */
+interface InPlace {
+  readonly held: Held;
+  /** Before each step: what the host decides goes to the device. */
+  readonly prepare: (backend: RaysumBackend, learningRate: number) => void;
+  readonly apply: (backend: RaysumBackend, gradients: Gradients) => void;
+}
+
 /** Lets a stock optimizer update in place on our backends. */
-function inPlace<T extends Optimizer>(
-  optimizer: T,
-  apply: (backend: RaysumBackend, gradients: Gradients, inside: Inside) => void,
-): T {
+function inPlace<T extends Optimizer>(optimizer: T, { held, prepare, apply }: InPlace): T {
   const inside = optimizer as unknown as Inside;
   const applyStock = optimizer.applyGradients.bind(optimizer);
+  const disposeStock = optimizer.dispose.bind(optimizer);
   return Object.assign(optimizer, {
     computeGradients: (f: () => Scalar, variables?: Variable[]) =>
       ownBackend() ? variableGradients(f, variables) : tensorflow().variableGrads(f, variables),
     applyGradients: (gradients: Gradients) => {
       const backend = ownBackend();
-      if (backend) {
-        apply(backend, gradients, inside);
+      if (!backend) return applyStock(gradients as never);
+      const begin = () => {
+        prepare(backend, inside.learningRate);
         inside.incrementIterations();
-      } else applyStock(gradients as never);
+      };
+      if (backend.recorder?.recording) backend.recorder.before.push(begin);
+      else begin();
+      apply(backend, gradients);
+    },
+    dispose: () => {
+      held.free();
+      disposeStock();
     },
   });
 }
 
+const setRate = (held: Held) => (backend: RaysumBackend, rate: number) =>
+  held.set(backend, Float32Array.of(rate), `${rate}`, `${rate}`);
+
 /** Stochastic gradient descent: `tf.train.sgd`, in place. */
 export function sgd(rate: number): SGDOptimizer {
   checkRate(rate);
-  return inPlace(tensorflow().train.sgd(rate), (backend, gradients, { learningRate }) => {
-    for (const { variable, gradient } of updates(gradients))
-      addScaled(writable(backend, variable), -learningRate, backend.pointer(gradient), variable.size);
+  const held = new Held(4);
+  return inPlace(tensorflow().train.sgd(rate), {
+    held,
+    prepare: setRate(held),
+    apply: (backend, gradients) => {
+      for (const { variable, gradient } of updates(gradients)) descend(backend, variable, held, gradient);
+    },
   });
 }
 
@@ -114,17 +175,26 @@ export function momentum(rate: number, share: number, nesterov = false): Momentu
   if (!(share >= 0 && share < 1)) throw new RaysumError("argument", `momentum ${share}: expected 0 to below 1`);
   const optimizer = tensorflow().train.momentum(rate, share, nesterov);
   const slots = optimizer as unknown as { accumulations: Slot[] };
-  return inPlace(optimizer, (backend, gradients, { learningRate }) => {
-    for (const { place, variable, gradient } of updates(gradients)) {
-      const { size, name } = variable;
-      const count = BigInt(size);
-      const speed = writable(backend, slot(slots.accumulations, place, `${name}/momentum`, variable));
-      const slope = backend.pointer(gradient);
-      check(native().rs_combine(speed, share, speed, 1, slope, count, count));
-      const target = writable(backend, variable);
-      addScaled(target, -learningRate * (nesterov ? share : 1), speed, size);
-      if (nesterov) addScaled(target, -learningRate, slope, size);
-    }
+  const held = new Held(4);
+  return inPlace(optimizer, {
+    held,
+    prepare: setRate(held),
+    apply: (backend, gradients) => {
+      for (const { place, variable, gradient } of updates(gradients)) {
+        const count = BigInt(variable.size);
+        const own = slot(slots.accumulations, place, `${variable.name}/momentum`, variable);
+        const [speed, slope] = [writable(backend, own), backend.pointer(gradient)];
+        check(native().rs_combine(speed, share, speed, 1, slope, count, count));
+        if (!nesterov) {
+          descend(backend, variable, held, own);
+          continue;
+        }
+        const ahead = backend.output([variable.size], "float32");
+        check(native().rs_combine(backend.pointer(ahead), share, speed, 1, slope, count, count));
+        descend(backend, variable, held, ahead);
+        backend.disposeData(ahead.dataId);
+      }
+    },
   });
 }
 
@@ -135,12 +205,11 @@ export interface AdamOptions {
   readonly epsilon?: number;
 }
 
-/** Rate and powers of the betas on the device, as float64, and what they were uploaded for. */
-interface AdamState {
-  readonly backend: RaysumBackend;
-  readonly held: TensorInfo;
-  rate: number;
-  iterations: number;
+/** A power as the device comes to it, one product a step: so that a run which goes on from a file is the same to the last bit. */
+function power(base: number, exponent: number): number {
+  let product = 1;
+  for (let k = 0; k < exponent && product > 0; k++) product *= base;
+  return product;
 }
 
 /**
@@ -154,39 +223,26 @@ export function adam(rate: number, { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 
       throw new RaysumError("argument", `betas ${beta1} and ${beta2}: expected 0 to below 1`);
   const optimizer = tensorflow().train.adam(rate, beta1, beta2, epsilon);
   const slots = optimizer as unknown as { accumulatedFirstMoment: Slot[]; accumulatedSecondMoment: Slot[] };
-  let state: AdamState | undefined;
-  const free = (): void => {
-    state?.backend.disposeData(state.held.dataId);
-    state = undefined;
-  };
-  const upToDate = (backend: RaysumBackend, learningRate: number): bigint => {
-    const { iterations } = optimizer;
-    if (state?.backend !== backend) free();
-    state ??= { backend, held: backend.output([6], "int32"), rate: Number.NaN, iterations };
-    const pointer = backend.pointer(state.held);
-    if (state.rate !== learningRate || state.iterations !== iterations) {
-      const values = Float64Array.of(learningRate, beta1 ** iterations, beta2 ** iterations);
-      backend.upload(pointer, new Int32Array(values.buffer));
-    }
-    Object.assign(state, { rate: learningRate, iterations: iterations + 1 });
-    return pointer;
-  };
-  const dispose = optimizer.dispose.bind(optimizer);
-  optimizer.dispose = () => {
-    free();
-    dispose();
-  };
-  return inPlace(optimizer, (backend, gradients, { learningRate }) => {
-    const powers = upToDate(backend, learningRate);
-    let advance = 1;
-    for (const { place, variable, gradient } of updates(gradients)) {
-      const { name, size } = variable;
-      const first = writable(backend, slot(slots.accumulatedFirstMoment, place, `${name}/m`, variable));
-      const second = writable(backend, slot(slots.accumulatedSecondMoment, place, `${name}/v`, variable));
-      const [target, slope] = [writable(backend, variable), backend.pointer(gradient)];
-      const count = BigInt(size);
-      check(native().rs_tensor_adam(target, first, second, slope, count, powers, advance, beta1, beta2, epsilon));
-      advance = 0;
-    }
+  const held = new Held(24);
+  return inPlace(optimizer, {
+    held,
+    prepare: (backend, learningRate) => {
+      const { iterations } = optimizer; // of the steps done; the device counts this one itself
+      const numbers = Float64Array.of(learningRate, power(beta1, iterations), power(beta2, iterations));
+      held.set(backend, numbers, `${learningRate} ${iterations}`, `${learningRate} ${iterations + 1}`);
+    },
+    apply: (backend, gradients) => {
+      const state = backend.pointer(held.info);
+      let advance = 1;
+      for (const { place, variable, gradient } of updates(gradients)) {
+        const { name, size } = variable;
+        const first = writable(backend, slot(slots.accumulatedFirstMoment, place, `${name}/m`, variable));
+        const second = writable(backend, slot(slots.accumulatedSecondMoment, place, `${name}/v`, variable));
+        const [target, slope] = [writable(backend, variable), backend.pointer(gradient)];
+        const count = BigInt(size);
+        check(native().rs_tensor_adam(target, first, second, slope, count, state, advance, beta1, beta2, epsilon));
+        advance = 0;
+      }
+    },
   });
 }
