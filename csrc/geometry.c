@@ -123,6 +123,11 @@ int32_t rs_geometry_read(rs_geometry *geometry, const double *numbers, int64_t c
     return rs_fail(RS_EARGUMENT, "law is %g: expected %d (exact), %d (astra) or %d (astra2d)", numbers[RS_LAW], RS_EXACT, RS_ASTRA,
                    RS_ASTRA_2D);
   geometry->law = (int32_t)numbers[RS_LAW];
+  if (numbers[RS_PRECISION] != RS_PRECISION_FLOAT32 && numbers[RS_PRECISION] != RS_PRECISION_HIGH &&
+      numbers[RS_PRECISION] != RS_PRECISION_HALF)
+    return rs_fail(RS_EARGUMENT, "precision is %g: expected %d (float32), %d (high) or %d (half)", numbers[RS_PRECISION],
+                   RS_PRECISION_FLOAT32, RS_PRECISION_HIGH, RS_PRECISION_HALF);
+  geometry->precision = (int32_t)numbers[RS_PRECISION];
   for (int k = 0; k < 3; k++) {
     if (read_count(numbers + RS_SHAPE + k, "a count of voxels", MAX_COUNT, &geometry->shape[k])) return RS_EARGUMENT;
     geometry->voxel[k] = numbers[RS_VOXEL_SIZE + k];

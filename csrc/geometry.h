@@ -30,7 +30,7 @@ typedef struct {
 } rs_view;
 
 typedef struct {
-  int32_t beam, law;
+  int32_t beam, law, precision;
   int32_t shape[3]; // voxels
   double voxel[3];  // voxel size in world units
   int32_t views, rows, columns, supersampling;

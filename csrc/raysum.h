@@ -31,6 +31,8 @@ enum rs_binary_op { RS_MULTIPLY = 0, RS_DIVIDE = 1, RS_MINIMUM = 2, RS_MAXIMUM =
 enum rs_reduction { RS_SUM = 0, RS_DOT = 1, RS_SQUARED_DIFFERENCE = 2, RS_ABSOLUTE_DIFFERENCE = 3, RS_SMALLEST = 4, RS_LARGEST = 5 };
 enum rs_distribution { RS_UNIFORM = 0, RS_NORMAL = 1 };
 enum rs_beam_kind { RS_PARALLEL = 0, RS_CONE = 1 };
+// How exact the sums of a projection are at least: relative L2 error and adjoint gap of 2e-6, 1e-5 or 5e-4. Less lets tensor cores work.
+enum rs_precision { RS_PRECISION_FLOAT32 = 0, RS_PRECISION_HIGH = 1, RS_PRECISION_HALF = 2 };
 enum rs_law { RS_EXACT = 0, RS_ASTRA = 1, RS_ASTRA_2D = 2 }; // Joseph and its transpose; what ASTRA's 3D or 2D CUDA projectors compute
 
 // What rs_memory writes: eight int64_t.
@@ -40,7 +42,7 @@ enum rs_memory_counter { RS_BYTES_IN_USE = 0, RS_BYTES_CACHED = 1, RS_BYTES_FREE
 // ray direction (parallel) or source position (cone) | detector centre | v: one row up | u: one column sideways, and a radius: 0 for a
 // flat detector. Above 0 the detector of a cone beam is part of a cylinder of that radius, which touches the plane of u and v in the
 // detector's centre; its axis is parallel to v, on the source's side, and its columns are |u| apart along the arc.
-enum rs_geometry_header { RS_BEAM = 0, RS_SHAPE = 1, RS_VOXEL_SIZE = 4, RS_POSITION = 7, RS_VIEWS = 10, RS_ROWS = 11, RS_COLUMNS = 12, RS_DETECTOR_SUPERSAMPLING = 13, RS_LAW = 14, RS_VOXEL_SUPERSAMPLING = 15, RS_HEADER = 16 };
+enum rs_geometry_header { RS_BEAM = 0, RS_SHAPE = 1, RS_VOXEL_SIZE = 4, RS_POSITION = 7, RS_VIEWS = 10, RS_ROWS = 11, RS_COLUMNS = 12, RS_DETECTOR_SUPERSAMPLING = 13, RS_LAW = 14, RS_VOXEL_SUPERSAMPLING = 15, RS_PRECISION = 16, RS_HEADER = 17 };
 
 // Library and devices
 RS_API int32_t rs_abi(void); // RS_ABI of the library

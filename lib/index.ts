@@ -11,6 +11,7 @@ export {
   type Operator,
   type OperatorOptions,
   operator,
+  type Precision,
   type ResidualOptions,
   type UpdateOptions,
 } from "./operator.ts";

@@ -4,7 +4,7 @@ import { RaysumError } from "./errors.ts";
 import { Beam } from "./geometry/beam.ts";
 import { Volume } from "./geometry/volume.ts";
 import { check, native, readInteger, readText } from "./native/library.ts";
-import { BeamKind, GeometryHeader, Law as LawCode, RS_VIEW } from "./native/symbols.ts";
+import { BeamKind, GeometryHeader, Law as LawCode, Precision as PrecisionCode, RS_VIEW } from "./native/symbols.ts";
 import { checkNumber, checkOptions, describe } from "./options.ts";
 import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 
@@ -21,11 +21,27 @@ import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
  */
 export type Law = "exact" | "astra" | "astra2d";
 
+/**
+ * How exact the arithmetic of an operator is: the relative L2 error of `A(x)` and `A.T(y)` against float64, for data of any magnitude,
+ * and the adjoint gap abs(<Ax, y> - <x, A.T y>) / (norm(Ax) norm(y)).
+ *
+ * - `float32`: at most 2e-6, gap at most 1e-6 (law `exact`).
+ * - `high`: at most 1e-5, gap at most 1e-5. Tensor cores multiply weights and data that are each split into two float16 numbers; sums
+ *   stay in float32.
+ * - `half`: at most 5e-4, gap at most 5e-4. Weights and data are rounded to float16; sums stay in float32. Where all data have one sign
+ *   errors average out over views: about 1e-4 / sqrt(views).
+ *
+ * Where a device has no kernels of lower precision for a geometry, the arithmetic is that of `float32`; `description` says what runs.
+ */
+export type Precision = "float32" | "high" | "half";
+
 export interface OperatorOptions {
   /** Where the operator works; `device()` by default. */
   readonly device?: Device;
   /** `exact` by default. */
   readonly law?: Law;
+  /** `float32` by default. */
+  readonly precision?: Precision;
   /**
    * Rays per pixel along each detector axis; a pixel is their mean. 1 by default, at most 16. Columns alone are divided in law
    * `astra2d`, and in law `exact` where all rays stay in the middle of one slice, which others would leave. Only A knows it in the
@@ -63,6 +79,8 @@ export interface Operator extends LinearMap {
   readonly beam: Beam;
   readonly device: Device;
   readonly law: Law;
+  /** What was asked for: the arithmetic is at least that exact. */
+  readonly precision: Precision;
   /** Which kernels do the work, for people. */
   readonly description: string;
   readonly disposed: boolean;
@@ -99,17 +117,26 @@ export interface UpdateOptions {
 
 const laws: Readonly<Record<Law, number>> = { exact: LawCode.EXACT, astra: LawCode.ASTRA, astra2d: LawCode.ASTRA_2D };
 
+const precisions: Readonly<Record<Precision, number>> = {
+  float32: PrecisionCode.PRECISION_FLOAT32,
+  high: PrecisionCode.PRECISION_HIGH,
+  half: PrecisionCode.PRECISION_HALF,
+};
+
 interface Rules {
   readonly law: Law;
+  readonly precision: Precision;
   readonly detectorSupersampling: number;
   readonly voxelSupersampling: number;
 }
 
 function checkRules(options: OperatorOptions): Rules {
-  checkOptions("operator", options, ["device", "law", "detectorSupersampling", "voxelSupersampling"]);
-  const { law = "exact", detectorSupersampling = 1, voxelSupersampling = 1 } = options;
+  checkOptions("operator", options, ["device", "law", "precision", "detectorSupersampling", "voxelSupersampling"]);
+  const { law = "exact", precision = "float32", detectorSupersampling = 1, voxelSupersampling = 1 } = options;
   if (!Object.hasOwn(laws, law))
     throw new RaysumError("argument", `law ${describe(law)}: expected "exact", "astra" or "astra2d"`);
+  if (!Object.hasOwn(precisions, precision))
+    throw new RaysumError("argument", `precision ${describe(precision)}: expected "float32", "high" or "half"`);
   for (const [name, value] of Object.entries({ detectorSupersampling, voxelSupersampling }))
     if (!(Number.isInteger(value) && value >= 1 && value <= 16))
       throw new RaysumError("argument", `${name} ${describe(value)}: expected a whole number from 1 to 16`);
@@ -118,7 +145,7 @@ function checkRules(options: OperatorOptions): Rules {
       "argument",
       `voxelSupersampling ${voxelSupersampling} in law "exact": expected 1, it has no meaning for an exact transpose`,
     );
-  return { law, detectorSupersampling, voxelSupersampling };
+  return { law, precision, detectorSupersampling, voxelSupersampling };
 }
 
 /** The numbers of rs_plan_create, laid out as csrc/raysum.h says. */
@@ -133,6 +160,7 @@ function packGeometry(volume: Volume, beam: Beam, rules: Rules): Float64Array {
   numbers[GeometryHeader.DETECTOR_SUPERSAMPLING] = rules.detectorSupersampling;
   numbers[GeometryHeader.LAW] = laws[rules.law];
   numbers[GeometryHeader.VOXEL_SUPERSAMPLING] = rules.voxelSupersampling;
+  numbers[GeometryHeader.PRECISION] = precisions[rules.precision];
   for (const [i, radius] of detectorCurvatureRadii.entries())
     numbers.set([...vectors.subarray(12 * i, 12 * i + 12), radius], GeometryHeader.HEADER + RS_VIEW * i);
   return numbers;
@@ -271,6 +299,7 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     beam,
     device,
     law: rules.law,
+    precision: rules.precision,
     domainShape: volumeShape,
     rangeShape: projectionShape,
     rowSums: () => sums(forward, volumeShape),

@@ -50,6 +50,12 @@ export const BeamKind = {
   CONE: 1,
 } as const;
 
+export const Precision = {
+  PRECISION_FLOAT32: 0,
+  PRECISION_HIGH: 1,
+  PRECISION_HALF: 2,
+} as const;
+
 export const Law = {
   EXACT: 0,
   ASTRA: 1,
@@ -78,7 +84,8 @@ export const GeometryHeader = {
   DETECTOR_SUPERSAMPLING: 13,
   LAW: 14,
   VOXEL_SUPERSAMPLING: 15,
-  HEADER: 16,
+  PRECISION: 16,
+  HEADER: 17,
 } as const;
 
 export const Type = {

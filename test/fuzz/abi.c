@@ -153,6 +153,7 @@ static void create_plan(void) {
   if (one_slice) numbers[RS_SHAPE] = numbers[RS_ROWS] = 1;
   numbers[RS_DETECTOR_SUPERSAMPLING] = below(4) ? 1 : 1 + below(3);
   numbers[RS_LAW] = below(2) ? RS_EXACT : below(3);
+  numbers[RS_PRECISION] = (double)below(4);
   numbers[RS_VOXEL_SUPERSAMPLING] = numbers[RS_LAW] == RS_EXACT || below(2) ? 1 : 1 + below(3);
   double height = below(2) ? numbers[RS_VOXEL_SIZE] : pixel, distance = 1 + below(60), shift = below(3) ? 0 : small_number(),
          radius = below(3) * (double)below(60);
