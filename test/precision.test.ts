@@ -2,14 +2,31 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { operator, type Precision, parallelBeam, RaysumError, volume } from "../lib/index.ts";
+import {
+  DeviceArray,
+  device,
+  type Operator,
+  operator,
+  type Precision,
+  parallelBeam,
+  RaysumError,
+  sirt,
+  volume,
+} from "../lib/index.ts";
+import { dot, norm, relativeL2 } from "./support/random.ts";
+
+/** What the docstring of `Precision` promises, as errors and as the gap between A and A.T. */
+const promise = { high: 1e-5, half: 5e-4 };
+const lower = ["high", "half"] as const;
+const on = { device: device() };
+const onGpu = on.device.name !== "cpu";
 
 const box = volume({ shape: [2, 8, 8] });
 const beam = parallelBeam({ angleCount: 3, detectorShape: [2, 12] });
 
-describe("precision", () => {
+describe("the option precision", () => {
   it("is float32 unless asked for, and is kept by the operator", () => {
-    for (const precision of ["float32", "high", "half"] as const) {
+    for (const precision of ["float32", ...lower] as const) {
       using A = operator(box, beam, { precision });
       assert.equal(A.precision, precision);
     }
@@ -26,5 +43,232 @@ describe("precision", () => {
           error.code === "argument" &&
           /^precision .*: expected "float32", "high" or "half"$/.test(error.message),
       );
+  });
+
+  it("says what runs: float32 on the CPU and for geometries without other kernels", () => {
+    const thick = volume({ shape: [17, 8, 8] });
+    const tall = parallelBeam({ angleCount: 3, detectorShape: [17, 12] });
+    for (const precision of lower) {
+      using cpu = operator(thick, tall, { precision, device: device("cpu") });
+      using cpuFloat = operator(thick, tall, { device: device("cpu") });
+      assert.equal(cpu.description, cpuFloat.description);
+      using thin = operator(box, beam, { precision });
+      using thinFloat = operator(box, beam);
+      assert.equal(thin.description, thinFloat.description);
+      using supersampled = operator(thick, tall, { precision, detectorSupersampling: 2 });
+      using supersampledFloat = operator(thick, tall, { detectorSupersampling: 2 });
+      assert.equal(supersampled.description, supersampledFloat.description);
+      using A = operator(thick, tall, { precision });
+      if (onGpu) assert.match(A.description, /^matrix/);
+    }
+  });
+});
+
+/** Deterministic data of a kind, values in [-1, 1]. */
+function data(kind: "noise" | "blocks" | "signed", shape: readonly number[], seed: number): Float32Array {
+  using noise = DeviceArray.uniform(shape, { seed, minimum: kind === "signed" ? -1 : 0, ...on });
+  const values = noise.readSync();
+  const last = shape.at(-1)!;
+  if (kind === "blocks")
+    for (const i of values.keys())
+      values[i] = values[Math.floor(i / last / 4) * last * 4 + Math.floor((i % last) / 4) * 4]!;
+  return values;
+}
+
+/** The operator's results for x and y against those of float32 on the CPU, and the gap between A and A.T. */
+function check(A: Operator, x: Float32Array, y: Float32Array, scale: number, most: number, what: string): void {
+  const apply = (F: Operator): [Float32Array, Float32Array] => {
+    const scaled = (values: Float32Array, shape: readonly number[]) =>
+      DeviceArray.from(
+        values.map((value) => Math.fround(value * scale)),
+        shape,
+        { device: F.device },
+      );
+    using deviceX = scaled(x, F.domainShape);
+    using deviceY = scaled(y, F.rangeShape);
+    using Ax = F(deviceX);
+    using ATy = F.T(deviceY);
+    return [Ax.readSync().map((value) => value / scale), ATy.readSync().map((value) => value / scale)];
+  };
+  using F = operator(A.volume, A.beam, { device: device("cpu") });
+  const [Ax, ATy] = apply(A);
+  const [exactAx, exactATy] = apply(F);
+  const [forward, back] = [relativeL2(Ax, exactAx), relativeL2(ATy, exactATy)];
+  const gap = Math.abs(dot(Ax, y) - dot(x, ATy)) / (norm(Ax) * norm(y));
+  assert.ok(forward <= most, `forward error ${forward}: ${what}`);
+  assert.ok(back <= most, `back error ${back}: ${what}`);
+  assert.ok(gap <= most, `adjoint gap ${gap}: ${what}`);
+}
+
+describe("operators of lower precision", () => {
+  // 16 slices are the fewest that go to tensor cores; on the CPU as on the emulated device these sizes take a second.
+  const N = 16;
+  for (const precision of lower)
+    for (const views of [12, 30, 96, 192])
+      it(`keep their promise at ${views} views, ${precision}`, () => {
+        using A = operator(
+          volume({ shape: [N, N, N], size: 1 }),
+          parallelBeam({ angleCount: views, detectorShape: [N, 24], detectorSize: [1, 1.5] }),
+          { precision },
+        );
+        for (const kind of views === 12 ? (["noise", "blocks", "signed"] as const) : (["signed"] as const))
+          for (const scale of views === 12 ? [1, 1e-20, 1e20] : [1])
+            check(
+              A,
+              data(kind, A.domainShape, 1),
+              data(kind, A.rangeShape, 2),
+              scale,
+              promise[precision],
+              `${kind} times ${scale}`,
+            );
+      });
+
+  const geometries = {
+    "odd sizes, narrow detector": () =>
+      operator(volume({ shape: [19, 13, 35] }), parallelBeam({ angleCount: 11, detectorShape: [19, 21] }), {
+        precision: "high",
+      }),
+    "fine columns": () =>
+      operator(
+        volume({ shape: [16, 20, 18] }),
+        parallelBeam({ angleCount: 5, detectorShape: [16, 90], pixelSize: [1, 0.5] }),
+        {
+          precision: "high",
+        },
+      ),
+    "coarse columns": () =>
+      operator(
+        volume({ shape: [16, 40, 36] }),
+        parallelBeam({ angleCount: 5, detectorShape: [16, 30], pixelSize: [1, 1.35] }),
+        {
+          precision: "high",
+        },
+      ),
+    "an offset volume of flat voxels": () =>
+      operator(
+        volume({ shape: [18, 22, 30], voxelSize: [0.7, 1.3, 0.9] }).translate([0.4, 3.1, -6.3]),
+        parallelBeam({ angleCount: 9, detectorShape: [20, 40], pixelSize: [0.6, 1.1] }),
+        { precision: "high" },
+      ),
+    "few angles in no order, some twice, from every side": () =>
+      operator(
+        volume({ shape: [16, 33, 17] }),
+        parallelBeam({ angles: [2.5, 0, -1.2, Math.PI / 4, 2.5, 4.4, Math.PI / 2, 7, 0.01], detectorShape: [16, 50] }),
+        { precision: "high" },
+      ),
+    "rows between slices": () =>
+      operator(
+        volume({ shape: [24, 12, 12] }),
+        parallelBeam({ angleCount: 4, detectorShape: [17, 18], pixelSize: [1.3, 1] }),
+        {
+          precision: "high",
+        },
+      ),
+  };
+  for (const [name, make] of Object.entries(geometries))
+    it(`keep their promise: ${name}`, () => {
+      using A = make();
+      if (onGpu) assert.match(A.description, /^matrix/);
+      check(A, data("signed", A.domainShape, 3), data("signed", A.rangeShape, 4), 1, promise.high, A.description);
+    });
+
+  it("take batches whose items differ by 40 powers of ten, and repeat bit by bit", () => {
+    using A = operator(volume({ shape: [17, 9, 10] }), parallelBeam({ angleCount: 6, detectorShape: [17, 14] }), {
+      precision: "high",
+    });
+    using F = operator(A.volume, A.beam, { device: device("cpu") });
+    const items = [1e-20, 1, 1e20].map((scale, i) =>
+      data("signed", A.domainShape, i).map((v) => Math.fround(v * scale)),
+    );
+    using x = DeviceArray.from(Float32Array.from(items.flatMap((item) => [...item])), [3, ...A.domainShape], on);
+    using Ax = A(x);
+    using again = A(x);
+    const values = Ax.readSync();
+    assert.deepEqual(again.readSync(), values);
+    for (const [i, item] of items.entries()) {
+      using one = DeviceArray.from(item, F.domainShape, { device: F.device });
+      using expected = F(one);
+      const size = expected.size;
+      const error = relativeL2(
+        values.subarray(i * size, (i + 1) * size).map((v) => v / 1e20 ** (i - 1)),
+        expected.readSync().map((v) => v / 1e20 ** (i - 1)),
+      );
+      assert.ok(error <= promise.high, `item ${i}: ${error}`);
+    }
+  });
+
+  it("add, subtract, weigh and clamp as those of float32 do", () => {
+    using A = operator(volume({ shape: [18, 9, 12] }), parallelBeam({ angleCount: 5, detectorShape: [18, 16] }), {
+      precision: "high",
+    });
+    using F = operator(A.volume, A.beam);
+    const batch = (shape: readonly number[]) => [2, ...shape];
+    using x = DeviceArray.uniform(batch(A.domainShape), { seed: 1, ...on });
+    using y = DeviceArray.uniform(batch(A.rangeShape), { seed: 2, ...on });
+    using weights = DeviceArray.uniform(A.rangeShape, { seed: 3, minimum: -0.5, ...on });
+    using scale = DeviceArray.uniform(A.domainShape, { seed: 4, ...on });
+    const results = [A, F].map((P) => {
+      using sums = DeviceArray.uniform(batch(A.rangeShape), { seed: 5, ...on });
+      using backs = DeviceArray.uniform(batch(A.domainShape), { seed: 6, ...on });
+      using squares = DeviceArray.zeros([4], on);
+      using residual = P.residual(x, y, { weights, norm: squares });
+      using updated = x.clone();
+      P.update(updated, y, { scale, relaxation: 0.1, minimum: 0.2, maximum: 2 });
+      P(x, { out: sums, accumulate: true });
+      P.T(y, { out: backs, accumulate: true });
+      const norms = new Float64Array(squares.readSync().buffer);
+      return [sums, backs, residual, updated].map((array) => array.readSync()).concat([Float32Array.from(norms)]);
+    });
+    for (const [i, result] of results[0]!.entries()) {
+      const error = relativeL2(result, results[1]![i]!);
+      assert.ok(error <= promise.high, `${["forward", "back", "residual", "update", "norm"][i]}: ${error}`);
+    }
+  });
+
+  it("pass on what is not finite, and leave the rest as it is", () => {
+    using A = operator(volume({ shape: [16, 24, 24] }), parallelBeam({ angleCount: 1, detectorShape: [16, 48] }), {
+      precision: "high",
+    });
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const clean = data("noise", A.domainShape, 7);
+      const dirty = clean.slice();
+      dirty[5 * 24 * 24 + 12 * 24 + 3] = bad; // slice 5, y = 12, x = 3: at angle 0 the ray of column 15
+      using expected = A(DeviceArray.from(clean, A.domainShape, on));
+      using actual = A(DeviceArray.from(dirty, A.domainShape, on));
+      const [want, have] = [expected.readSync(), actual.readSync()];
+      const row = 5 * 48;
+      assert.ok(!Number.isFinite(have[row + 15]!), `the ray through ${bad} is ${have[row + 15]}`);
+      for (const i of want.keys()) {
+        if (Math.abs(i - (row + 15)) < 16) continue; // tiles have up to 16 columns
+        assert.equal(have[i], want[i], `element ${i}`);
+      }
+    }
+  });
+
+  it("give zero for zeros", () => {
+    for (const precision of lower) {
+      using A = operator(volume({ shape: [16, 8, 8] }), parallelBeam({ angleCount: 2, detectorShape: [16, 12] }), {
+        precision,
+      });
+      using x = DeviceArray.zeros(A.domainShape, on);
+      using Ax = A(x);
+      assert.ok(Ax.readSync().every((value) => value === 0));
+    }
+  });
+
+  it("reconstruct what float32 reconstructs", async () => {
+    const [A, F] = (["high", "float32"] as const).map((precision) =>
+      operator(volume({ shape: [16, 12, 12] }), parallelBeam({ angleCount: 16, detectorShape: [16, 18] }), {
+        precision,
+      }),
+    ) as [Operator, Operator];
+    using x = DeviceArray.from(data("blocks", A.domainShape, 8), A.domainShape, on);
+    using y = F(x);
+    using high = await sirt(A, y, { iterations: 30 });
+    using exact = await sirt(F, y, { iterations: 30 });
+    const error = relativeL2(high.readSync(), exact.readSync());
+    assert.ok(error <= 1e-4, `${error}`);
+    A.dispose();
+    F.dispose();
   });
 });

@@ -25,15 +25,14 @@ struct stack_packed {
   int32_t margin;
 };
 
-template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_pack(stack_source source, stack_packed packed) {
-  constexpr int WIDTH = 32 * VEC;
-  __shared__ float tile[STACK_PACK_SPAN][WIDTH + 1];
-  __shared__ int64_t begin[WIDTH], first[WIDTH];
+// Reads the places from ... from + STACK_PACK_SPAN - 1 of a line for all lanes of a chunk: tile[place][lane]. All threads of the block call it.
+template <int WIDTH>
+__device__ static inline void stack_gather(const stack_source &source, int64_t chunk, int32_t line, int32_t from,
+                                           float (&tile)[STACK_PACK_SPAN][WIDTH + 1]) {
+  __shared__ int64_t begin[WIDTH], item[WIDTH], first[WIDTH];
   __shared__ int32_t terms[WIDTH];
+  __shared__ float weight[WIDTH]; // of the first term
   const int t = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t chunk = blockIdx.y;
-  const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
-  const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
   int64_t offset = from;
   float scale = 1;
   if (source.view) {
@@ -48,21 +47,42 @@ template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_p
       const stack_place place = stack_place_of(source.lanes, chunk * WIDTH + l);
       begin[l] = source.begin[place.unit];
       terms[l] = (int32_t)(source.begin[place.unit + 1] - begin[l]);
-      first[l] = place.item * source.lanes.item_size + offset;
+      item[l] = place.item * source.lanes.item_size + offset;
+      if (terms[l]) first[l] = item[l] + source.index[begin[l]] * source.lanes.unit_step, weight[l] = source.weight[begin[l]];
     }
   }
   __syncthreads();
   const bool inside = from + t < source.line;
-#pragma unroll 4
-  for (int l = warp; l < WIDTH; l += STACK_PACK_THREADS / 32) {
-    float sum = 0;
-    for (int k = 0; k < terms[l] && inside; k++) {
-      const int64_t e = begin[l] + k;
-      sum += source.weight[e] * source.input[first[l] + source.index[e] * source.lanes.unit_step + t];
+  constexpr int WARPS = STACK_PACK_THREADS / 32, TOGETHER = 4; // reads on their way
+  static_assert(WIDTH % (WARPS * TOGETHER) == 0, "no lane is left over");
+  for (int l = warp; l < WIDTH; l += WARPS * TOGETHER) {
+    float sum[TOGETHER];
+#pragma unroll
+    for (int n = 0; n < TOGETHER; n++) {
+      const int at = l + n * WARPS;
+      sum[n] = inside && terms[at] ? weight[at] * source.input[first[at] + t] : 0;
     }
-    tile[t][l] = scale * sum;
+#pragma unroll
+    for (int n = 0; n < TOGETHER; n++) {
+      const int at = l + n * WARPS;
+      for (int k = 1; k < terms[at] && inside; k++) {
+        const int64_t e = begin[at] + k;
+        sum[n] += source.weight[e] * source.input[item[at] + source.index[e] * source.lanes.unit_step + t];
+      }
+      tile[t][at] = scale * sum[n];
+    }
   }
   __syncthreads();
+}
+
+template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_pack(stack_source source, stack_packed packed) {
+  constexpr int WIDTH = 32 * VEC;
+  __shared__ float tile[STACK_PACK_SPAN][WIDTH + 1];
+  const int t = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t chunk = blockIdx.y;
+  const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
+  const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
+  stack_gather<WIDTH>(source, chunk, line, from, tile);
   const int32_t margin = packed.margin, count = source.line - from < STACK_PACK_SPAN ? source.line - from : STACK_PACK_SPAN;
   auto write = [&](float *target, int64_t step) {
     for (int p = warp; p < count; p += STACK_PACK_THREADS / 32)

@@ -1,0 +1,281 @@
+// matrix.cu: the `rs_matrix_cuda` family: parallel beams along the slices of a volume on tensor cores, for precisions below float32.
+//
+// The operators of stack.cu. Where a tile of 4 x 4 voxels, or of 16 rays, meets 8 columns of a view or 8 voxels of a plane, its weights are
+// a small matrix, the same for all lanes: a "hat matrix", after the shape of linear interpolation's weights. RS_PRECISION_HIGH splits
+// weights and data into two float16 numbers each (M. Ootomo and R. Yokota, Int. J. High Perform. Comput. Appl. 36, 2022, have the idea for
+// general products), RS_PRECISION_HALF rounds both.
+#include "matrix_back.h"
+#include "matrix_forward.h"
+#include "stack_blocks.h"
+#include "stack_passes.h"
+
+namespace {
+
+constexpr int64_t MATRIX_SHARED = 216000; // bytes of shared memory for stages
+constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be empty
+
+struct matrix_tables {
+  stack_plane plane; // with pointers to the device
+  stack_rows slices_of_row, rows_of_slice;
+  matrix_block *blocks;
+  matrix_unit *units;
+  float length;                // the most of ray between two planes
+  int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
+  int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
+  int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
+  int64_t pointers[9];
+  int64_t pass; // most lanes of a pass: whole chunks
+  int64_t forward_blocks, back_blocks;
+  int64_t packed_bytes, sums; // then the largest values
+};
+
+int64_t record_bytes(const rs_geometry *geometry, int tiles) { return tiles * (geometry->precision == RS_PRECISION_HIGH ? 32 : 16) + 16; }
+
+// ---- back projection: units
+
+// How many units a view has, and the most columns of one that a block sees.
+int32_t units_of(const stack_view &view, int32_t *columns) {
+  const double rise = fabs(view.along_y) + fabs(view.along_x), reach = 1 / (double)view.pitch;
+  *columns = (int32_t)floor(fmin((STACK_SIDE - 1) * rise + 2 * reach, (STACK_SIDE - 4) * rise + 8)) + 2;
+  return (int32_t)ceil(ceil(3 * rise + 2 * reach - 1e-6) / 8);
+}
+
+int32_t stage_of(const rs_geometry *geometry, int32_t columns) {
+  const int64_t most = (MATRIX_SHARED / record_bytes(geometry, 16) - 1) / (2 * columns) & ~3;
+  return (int32_t)stack_smaller(most, MATRIX_UNITS);
+}
+
+int accepts(const rs_geometry *geometry) {
+  if (geometry->precision == RS_PRECISION_FLOAT32 || geometry->supersampling > 1) return 0;
+  if (geometry->rows < MATRIX_LEAST_LANES || geometry->shape[RS_Z] < MATRIX_LEAST_LANES) return 0;
+  if (!rs_stack_along_slices(geometry)) return 0;
+  for (int32_t i = 0; i < geometry->views; i++) {
+    const double pitch = fabs(rs_stack_line(geometry, i).column);
+    int32_t columns;
+    if (!(pitch <= 2 && pitch >= 1. / 16)) return 0;
+    units_of(stack_view_of(geometry, rs_stack_line(geometry, i)), &columns);
+    if (!stage_of(geometry, columns)) return 0;
+  }
+  return 1;
+}
+
+void release(rs_plan *plan) {
+  matrix_tables *tables = (matrix_tables *)plan->tables;
+  for (int64_t pointer : tables->pointers) rs_cuda_table_free(pointer);
+  free(tables);
+  plan->tables = nullptr;
+}
+
+int32_t make_units(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
+  int64_t count = 0;
+  for (int32_t v = 0; v < tables->plane.views; v++) {
+    int32_t columns;
+    count += units_of(view[v], &columns);
+    tables->columns = columns > tables->columns ? columns : tables->columns;
+  }
+  matrix_unit *units = (matrix_unit *)malloc((size_t)count * sizeof *units), *next = units;
+  if (!units) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", tables->plane.views);
+  for (int32_t v = 0; v < tables->plane.views; v++) {
+    int32_t columns, some = units_of(view[v], &columns);
+    for (int32_t n = 0; n < some; n++) *next++ = {v, 8 * n};
+  }
+  tables->unit_count = (int32_t)count;
+  tables->back_blocks = stack_parts(tables->plane.ny, STACK_SIDE) * stack_parts(tables->plane.nx, STACK_SIDE);
+  int32_t status = rs_cuda_table(plan->device, units, count * (int64_t)sizeof *units, (void **)&tables->units, tables->pointers + 7);
+  free(units);
+  return status;
+}
+
+// ---- forward projection: blocks
+
+// The units that a block takes on some of its planes, with tiles of that many views.
+int64_t count_units(const stack_plane &plane, const stack_view *view, const stack_block &block, int32_t tile_views) {
+  const int32_t columns = STACK_SIDE / tile_views, cross = view[block.view].main == RS_Y ? plane.nx : plane.ny;
+  const int32_t step = (block.last - block.first) / 8 + 1;
+  int64_t count = 0;
+  for (int32_t s = block.first; s < block.last; s += step)
+    for (int32_t v = 0; v < block.views; v += tile_views)
+      for (int32_t i = 0; i < block.pieces * STACK_SIDE; i += columns) {
+        double least = STACK_FAR, most = -STACK_FAR;
+        for (int32_t k = 0; k < tile_views; k++)
+          for (int end = 0; end < 2; end++) {
+            const double p = stack_voxel_of(view[block.view + v + k], block.column + i + end * (columns - 1), s);
+            least = fmin(least, p), most = fmax(most, p);
+          }
+        const int32_t low = (int32_t)fmax(0, floor(least)), high = (int32_t)fmin(cross - 1, floor(most) + 1);
+        count += low <= high ? (high - low) / 8 + 1 : 0;
+      }
+  return count;
+}
+
+int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
+  const stack_plane &plane = tables->plane;
+  stack_block_list list;
+  int32_t status = stack_make_blocks(plane, view, &list);
+  if (status) return status;
+  matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
+  if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
+  tables->forward_blocks = list.count;
+  for (int64_t k = 0; k < list.count && !status; k++) {
+    stack_block &block = blocks[k].share = list.block[k];
+    (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
+    if (block.voxels < 8) block.voxels = 8;
+    const int64_t room = (MATRIX_SHARED / record_bytes(&plan->geometry, 16) - 1) / (2 * block.voxels);
+    block.planes = (int32_t)stack_smaller(room, STACK_MOST_PLANES);
+    if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
+    int64_t least = INT64_MAX;
+    for (int32_t views = 4; views >= 1; views /= 2) {
+      if (block.views % views) continue;
+      const int64_t count = count_units(plane, view, block, views);
+      if (count < least) least = count, blocks[k].tile_views = views;
+    }
+  }
+  if (!status)
+    status = rs_cuda_table(plan->device, blocks, list.count * (int64_t)sizeof *blocks, (void **)&tables->blocks, tables->pointers + 8);
+  free(list.block);
+  free(blocks);
+  return status;
+}
+
+int32_t make_views(const rs_plan *plan, matrix_tables *tables) {
+  const rs_geometry *geometry = &plan->geometry;
+  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
+  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
+  int32_t status = RS_OK;
+  if (line && view) {
+    rs_stack_lines(geometry, line);
+    for (int32_t i = 0; i < geometry->views; i++) {
+      view[i] = stack_view_of(geometry, line[i]);
+      tables->length = view[i].length > tables->length ? view[i].length : tables->length;
+    }
+    status = make_units(plan, tables, view);
+    if (!status) status = make_blocks(plan, tables, view);
+    if (!status)
+      status =
+          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, tables->pointers + 6);
+  } else {
+    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  }
+  free(line);
+  free(view);
+  return status;
+}
+
+int32_t prepare(rs_plan *plan) {
+  const rs_geometry *geometry = &plan->geometry;
+  matrix_tables *tables = (matrix_tables *)calloc(1, sizeof *tables);
+  if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
+  plan->tables = tables;
+  stack_plane &plane = tables->plane;
+  plane = {nullptr, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
+  int32_t status = stack_put_rows(plan, &tables->slices_of_row, &tables->rows_of_slice, tables->pointers);
+  if (!status) status = make_views(plan, tables);
+  if (status) {
+    release(plan);
+    return status;
+  }
+  const int64_t voxels = (int64_t)plane.ny * plane.nx * (tables->upright + tables->sideways), pixels = (int64_t)plane.views * plane.columns;
+  const int64_t places = voxels > pixels ? voxels : pixels, chunks = STACK_PASS_BYTES / record_bytes(geometry, 16) / places;
+  const int64_t rows = geometry->rows, slices = geometry->shape[RS_Z];
+  tables->pass = stack_smaller(stack_padded(rows > slices ? rows : slices), (chunks > 1 ? chunks : 1) * 128);
+  tables->packed_bytes = places * tables->pass / 32 * record_bytes(geometry, 4);
+  tables->sums = tables->forward_blocks * (rows > tables->pass ? rows : tables->pass);
+  plan->workspace_floats = tables->packed_bytes / 4 + tables->sums * 2 + tables->pass;
+  return RS_OK;
+}
+
+// One call on its way.
+struct call {
+  static constexpr double COST[3] = {1, .58, .38};
+  rs_operation *operation;
+  int32_t device;
+  const matrix_tables *tables;
+  int64_t pass, blocks;
+  stack_source source;
+  stack_target target;
+  matrix_packed packed;
+  unsigned *largest; // of the lanes to come
+  bool back, split;
+
+  template <int TILES, bool SPLIT> int32_t work_off(unsigned chunks) {
+    constexpr int64_t RECORD = MATRIX_RECORD<TILES, SPLIT>;
+    const stack_plane &plane = tables->plane;
+    cudaStream_t stream = rs_cuda_stream(operation);
+    const int64_t places = (int64_t)source.lines * source.line;
+    const dim3 pieces((unsigned)(stack_parts(places, MATRIX_SPAN) * source.lanes.count));
+    const dim3 packs((unsigned)(stack_parts(source.line, STACK_PACK_SPAN) * source.lines), chunks), grid((unsigned)blocks, chunks);
+    int32_t status = rs_cuda_status(cudaMemsetAsync(largest, 0, (size_t)source.lanes.count * sizeof *largest, stream), "largest values");
+    if (!status) status = RS_LAUNCH(matrix_largest, pieces, STACK_PACK_THREADS, 0, stream, source, back ? tables->length : 1.0f, largest);
+    if (!status)
+      status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
+    if (!status && back) {
+      const int64_t most = (MATRIX_SHARED / RECORD - 1) / (2 * tables->columns) & ~3;
+      const int32_t stage = (int32_t)stack_smaller(most, MATRIX_UNITS);
+      status = RS_LAUNCH((matrix_back<TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
+                         stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
+                         (const unsigned *)largest, target, stage, tables->columns);
+    } else if (!status) {
+      status = RS_LAUNCH((matrix_forward<TILES, SPLIT>), grid, MATRIX_THREADS,
+                         (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
+                         (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
+                         (const unsigned *)largest, target);
+    }
+    if (packed.along) packed.along += chunks * places * RECORD;
+    if (packed.across) packed.across += chunks * places * RECORD;
+    largest += source.lanes.count;
+    return status;
+  }
+
+  // Works off the next chunks of that width.
+  int32_t work_off(int64_t width, unsigned chunks) {
+    if (split) return width == 128 ? work_off<16, true>(chunks) : width == 64 ? work_off<8, true>(chunks) : work_off<4, true>(chunks);
+    return width == 128 ? work_off<16, false>(chunks) : width == 64 ? work_off<8, false>(chunks) : work_off<4, false>(chunks);
+  }
+};
+
+call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *input, bool back) {
+  const matrix_tables *tables = (const matrix_tables *)plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  const stack_plane &plane = tables->plane;
+  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  const int32_t rows = geometry->rows, slices = geometry->shape[RS_Z];
+  const stack_rows &terms = back ? tables->rows_of_slice : tables->slices_of_row;
+  call c = {};
+  c.operation = operation;
+  c.device = plan->device;
+  c.tables = tables;
+  c.pass = tables->pass;
+  c.blocks = back ? tables->back_blocks : tables->forward_blocks;
+  c.back = back;
+  c.split = geometry->precision == RS_PRECISION_HIGH;
+  const int32_t units = back ? slices : rows;
+  c.source = {input,
+              {0, 0, units, back ? rows * pixels : slices * voxels, back ? pixels : voxels},
+              terms.begin,
+              terms.index,
+              terms.weight,
+              back ? plane.views : plane.ny,
+              back ? plane.columns : plane.nx,
+              back ? plane.view : nullptr};
+  c.target = {*output, {0, 0, units, back ? slices * voxels : rows * pixels, back ? voxels : pixels}, nullptr, 0};
+  char *packed = (char *)plan->workspace;
+  if (back || tables->upright) c.packed.along = packed;
+  if (!back && tables->sideways) c.packed.across = packed + (tables->upright ? voxels * tables->pass / 32 * record_bytes(geometry, 4) : 0);
+  c.largest = (unsigned *)(packed + tables->packed_bytes + tables->sums * (int64_t)sizeof(double));
+  return c;
+}
+
+int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
+  call c = begin(operation, plan, output, volume, false);
+  if (norm) c.target.sums = (double *)((char *)plan->workspace + c.tables->packed_bytes);
+  return stack_work_off_batch(c, batch, norm);
+}
+
+int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
+  return stack_work_off_batch(begin(operation, plan, output, projections, true), batch, nullptr);
+}
+
+} // namespace
+
+extern "C" const rs_family rs_matrix_cuda;
+const rs_family rs_matrix_cuda = {"matrix", accepts, prepare, release, forward, back};

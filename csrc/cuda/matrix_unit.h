@@ -1,0 +1,145 @@
+// matrix_unit.h: matrix products of the `rs_matrix_cuda` family on tensor cores.
+//
+// A unit is 8 neighbouring places, voxels of a plane or columns of a view, that are seen by a tile of 16 sums: rays or voxels. Weights of
+// two units make a 16 x 16 matrix, the units' data for 8 lanes a 16 x 8 matrix, and one instruction of a warp (mma.m16n8k16, compute
+// capability 8.0) adds their product to the tile's sums of these lanes. Data and weights are float16; where SPLIT, both come as high + low,
+// a rounded number and what rounding left, and three products out of four are added: what is left out is 2^-22 of the result. Tensor cores
+// add with truncation, so a chain of products is short, and begins at zero; float32 arithmetic adds up the chains.
+#pragma once
+#include "launch.h"
+
+#ifndef RS_EMULATION
+#include <cuda_fp16.h>
+#endif
+
+constexpr int MATRIX_THREADS = 512;
+constexpr int MATRIX_WARPS = MATRIX_THREADS / 32;
+
+// A place of a chunk of 8 LANES lanes: float16 numbers, high parts, then low parts where SPLIT; and 16 bytes that keep the 8 places of a
+// unit in different banks of shared memory.
+template <int TILES, bool SPLIT> constexpr int MATRIX_RECORD = TILES *(SPLIT ? 32 : 16) + 16;
+
+template <int PAIRS> struct matrix_pairs { static constexpr int value = PAIRS; };
+
+struct matrix_weights {
+  unsigned high[4], low[4]; // of two units: rows g, g + 8 of the first, then of the second; g = lane / 4
+};
+
+#ifdef RS_EMULATION
+typedef const char *matrix_address;
+static inline matrix_address matrix_address_of(const void *shared) { return (const char *)shared; }
+
+static inline unsigned matrix_halves(float first, float second) {
+  _Float16 pair[2] = {(_Float16)first, (_Float16)second};
+  unsigned bits;
+  memcpy(&bits, pair, sizeof bits);
+  return bits;
+}
+static inline float2 matrix_floats(unsigned halves) {
+  _Float16 pair[2];
+  memcpy(pair, &halves, sizeof halves);
+  return {(float)pair[0], (float)pair[1]};
+}
+
+// What the lanes of a warp tell each other.
+struct matrix_exchange {
+  matrix_address rows[32];
+  float a[16][16], b[16][8];
+};
+static inline matrix_exchange &matrix_warp() {
+  static matrix_exchange warps[MATRIX_WARPS];
+  return warps[threadIdx.x / 32];
+}
+
+static inline uint4 matrix_read(matrix_address row) {
+  matrix_exchange &warp = matrix_warp();
+  const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+  warp.rows[lane] = row;
+  __syncwarp();
+  unsigned bits[4];
+  for (int m = 0; m < 4; m++) {
+    uint16_t pair[2];
+    for (int k = 0; k < 2; k++) memcpy(&pair[k], warp.rows[8 * m + 2 * q + k] + 2 * g, 2);
+    memcpy(&bits[m], pair, 4);
+  }
+  __syncwarp();
+  return {bits[0], bits[1], bits[2], bits[3]};
+}
+
+static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  matrix_exchange &warp = matrix_warp();
+  const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+  for (int n = 0; n < 4; n++) {
+    const float2 pair = matrix_floats(a[n]);
+    warp.a[g + n % 2 * 8][2 * q + n / 2 * 8] = pair.x;
+    warp.a[g + n % 2 * 8][2 * q + n / 2 * 8 + 1] = pair.y;
+  }
+  for (int n = 0; n < 2; n++) {
+    const float2 pair = matrix_floats(n ? b1 : b0);
+    warp.b[2 * q + n * 8][g] = pair.x;
+    warp.b[2 * q + n * 8 + 1][g] = pair.y;
+  }
+  __syncwarp();
+  for (int n = 0; n < 4; n++)
+    for (int k = 0; k < 16; k++) sum[n] += warp.a[g + n / 2 * 8][k] * warp.b[k][2 * q + n % 2];
+  __syncwarp();
+}
+#else
+typedef unsigned matrix_address;
+__device__ static inline matrix_address matrix_address_of(const void *shared) { return (unsigned)__cvta_generic_to_shared(shared); }
+
+__device__ static inline unsigned matrix_halves(float first, float second) {
+  const __half2 pair = __floats2half2_rn(first, second);
+  return *reinterpret_cast<const unsigned *>(&pair);
+}
+__device__ static inline float2 matrix_floats(unsigned halves) { return __half22float2(*reinterpret_cast<const __half2 *>(&halves)); }
+
+// Reads two units of two times 8 lanes: lane l gives the address of place l % 8 of unit l / 8 % 2, of the second 8 lanes where l >= 16.
+__device__ static inline uint4 matrix_read(matrix_address row) {
+  uint4 bits;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
+               : "r"(row)
+               : "memory");
+  return bits;
+}
+
+__device__ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+#endif
+
+// The weights of places k and k + 1 of a unit, that are `t` and t - step away from a sum, in units of their reach.
+template <bool SPLIT> __device__ static inline void matrix_weigh(float t, float step, unsigned &high, unsigned &low) {
+  const float first = __saturatef(1 - fabsf(t)), second = __saturatef(1 - fabsf(t - step));
+  high = matrix_halves(first, second);
+  if (!SPLIT) return;
+  const float2 rounded = matrix_floats(high);
+  low = matrix_halves(first - rounded.x, second - rounded.y);
+}
+
+// Adds PAIRS of units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4.
+template <int TILES, bool SPLIT, int PAIRS>
+__device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights (&weights)[PAIRS],
+                                         const matrix_address (&rows)[PAIRS]) {
+#pragma unroll
+  for (int j = 0; j < TILES; j += 2) {
+    float first[4] = {}, second[4] = {};
+#pragma unroll
+    for (int p = 0; p < PAIRS; p++) {
+      const uint4 high = matrix_read(rows[p] + 16 * j);
+      matrix_multiply(first, weights[p].high, high.x, high.y);
+      matrix_multiply(second, weights[p].high, high.z, high.w);
+      if (!SPLIT) continue;
+      const uint4 low = matrix_read(rows[p] + 16 * (j + TILES));
+      matrix_multiply(first, weights[p].low, high.x, high.y);
+      matrix_multiply(second, weights[p].low, high.z, high.w);
+      matrix_multiply(first, weights[p].high, low.x, low.y);
+      matrix_multiply(second, weights[p].high, low.z, low.w);
+    }
+#pragma unroll
+    for (int n = 0; n < 4; n++) sum[j][n] += first[n], sum[j + 1][n] += second[n];
+  }
+}

@@ -1,0 +1,82 @@
+// stack_passes.h: the host's side of families whose lanes share their weights: tables of rows and slices, and the passes of a call.
+#pragma once
+#include "stack_pack.h"
+
+constexpr int64_t STACK_PASS_BYTES = 512 << 20; // of packed data that a pass should not exceed, where it has a choice
+
+static inline int64_t stack_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t stack_parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+// Room for that many lanes: chunks have 32, 64 or 128.
+static inline int64_t stack_padded(int64_t lanes) {
+  const int64_t rest = lanes % 128;
+  return lanes - rest + (rest > 64 ? 128 : rest > 32 ? 64 : rest ? 32 : 0);
+}
+
+// A stack_matrix on the device.
+struct stack_rows {
+  int64_t *begin;
+  int32_t *index;
+  float *weight;
+};
+
+static inline int32_t stack_put_matrix(const rs_plan *plan, const stack_matrix &matrix, int64_t rows, stack_rows *device,
+                                       int64_t *pointers) {
+  int64_t terms = matrix.begin[rows], some = terms ? terms : 1;
+  int32_t status = rs_cuda_table(plan->device, matrix.begin, (rows + 1) * (int64_t)sizeof(int64_t), (void **)&device->begin, pointers);
+  if (!status) status = rs_cuda_table(plan->device, matrix.index, some * (int64_t)sizeof(int32_t), (void **)&device->index, pointers + 1);
+  if (!status) status = rs_cuda_table(plan->device, matrix.weight, some * (int64_t)sizeof(float), (void **)&device->weight, pointers + 2);
+  return status;
+}
+
+// Six pointers.
+static inline int32_t stack_put_rows(const rs_plan *plan, stack_rows *slices_of_row, stack_rows *rows_of_slice, int64_t *pointers) {
+  stack_matrix rows = {}, slices = {};
+  int32_t status = rs_stack_matrices(&plan->geometry, &rows, &slices);
+  if (!status) status = stack_put_matrix(plan, rows, plan->geometry.rows, slices_of_row, pointers);
+  if (!status) status = stack_put_matrix(plan, slices, plan->geometry.shape[RS_Z], rows_of_slice, pointers + 3);
+  rs_stack_free_matrix(&rows);
+  rs_stack_free_matrix(&slices);
+  return status;
+}
+
+// A call has: operation, device; pass, the most lanes of a pass; blocks, of a chunk; COST, how long a block with 128, 64 and 32 lanes
+// takes; source and target, whose lanes are set here; and work_off(width, chunks), for the next lanes of a pass.
+
+// A pass: whole chunks of one width, then narrower ones for what is left.
+template <typename Call> int32_t stack_work_off_pass(Call c, int64_t first, int64_t count) {
+  // Wide chunks share more work, but small problems then leave multiprocessors idle.
+  double least = INFINITY;
+  int64_t width = 128;
+  for (int k = 0; k < 3; k++) {
+    const double rounds = Call::COST[k] * (double)stack_parts(c.blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(c.device));
+    if (rounds < least) least = rounds, width = 128 >> k;
+  }
+  for (; count > 0 && width >= 32; width /= 2) {
+    const int64_t chunks = width == 32 || count % width > width / 2 ? stack_parts(count, width) : count / width;
+    if (!chunks) continue;
+    c.source.lanes.first = c.target.lanes.first = first;
+    c.source.lanes.count = c.target.lanes.count = stack_smaller(chunks * width, count);
+    const int32_t status = c.work_off(width, (unsigned)chunks);
+    if (status) return status;
+    first += c.source.lanes.count;
+    count -= c.source.lanes.count;
+  }
+  return RS_OK;
+}
+
+// As many whole items a pass as fit, or several passes an item.
+template <typename Call> int32_t stack_work_off_batch(Call c, int64_t batch, double *norm) {
+  const int64_t units = c.target.lanes.units, most = units <= c.pass ? c.pass / units : 1;
+  int64_t items;
+  for (int64_t item = 0; item < batch; item += items) {
+    items = stack_smaller(most, batch - item);
+    c.target.sums_first = item * units;
+    int32_t status = RS_OK;
+    for (int64_t lane = 0; lane < items * units && !status; lane += c.pass)
+      status = stack_work_off_pass(c, item * units + lane, stack_smaller(c.pass, items * units - lane));
+    if (!status && norm) status = rs_sum_blocks(c.operation, c.target.sums, c.blocks * units, items, norm + item);
+    if (status) return status;
+  }
+  return RS_OK;
+}
