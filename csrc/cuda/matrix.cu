@@ -19,7 +19,7 @@ struct matrix_tables {
   stack_rows slices_of_row, rows_of_slice;
   matrix_block *blocks;
   matrix_unit *units;
-  float length;                // the most of ray between two planes
+  float weight;                // the most of a view in back projection
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
   int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
@@ -146,7 +146,7 @@ int32_t make_views(const rs_plan *plan, matrix_tables *tables) {
     rs_stack_lines(geometry, line);
     for (int32_t i = 0; i < geometry->views; i++) {
       view[i] = stack_view_of(geometry, line[i]);
-      tables->length = view[i].length > tables->length ? view[i].length : tables->length;
+      tables->weight = view[i].weight > tables->weight ? view[i].weight : tables->weight;
     }
     status = make_units(plan, tables, view);
     if (!status) status = make_blocks(plan, tables, view);
@@ -205,7 +205,7 @@ struct call {
     const dim3 pieces((unsigned)(stack_parts(places, MATRIX_SPAN) * source.lanes.count));
     const dim3 packs((unsigned)(stack_parts(source.line, STACK_PACK_SPAN) * source.lines), chunks), grid((unsigned)blocks, chunks);
     int32_t status = rs_cuda_status(cudaMemsetAsync(largest, 0, (size_t)source.lanes.count * sizeof *largest, stream), "largest values");
-    if (!status) status = RS_LAUNCH(matrix_largest, pieces, STACK_PACK_THREADS, 0, stream, source, back ? tables->length : 1.0f, largest);
+    if (!status) status = RS_LAUNCH(matrix_largest, pieces, STACK_PACK_THREADS, 0, stream, source, back ? tables->weight : 1.0f, largest);
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
       if (from + lane < count) {
         const matrix_unit unit = units[from + lane];
         const stack_view &view = plane.view[unit.view];
-        const matrix_reach reach = matrix_reach_of(view, unit.shift, stack_column_of(view, y, x));
+        const matrix_reach reach = matrix_reach_of(view, unit.shift, stack_exact::column_of(view, y, x));
         const double first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
         if (first <= last) {
           low = (int32_t)first;
