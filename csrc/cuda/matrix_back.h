@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
         const int in_first = weigh(first, weights[p].high, weights[p].low);
         const int in_second = weigh(second, weights[p].high + 2, weights[p].low + 2);
         const int place = (lane & 8 ? in_second : in_first) + lane % 8;
-        const bool there = place >= 0 && place < (lane & 8 ? second.count : first.count);
+        const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
         addresses[p] = matrix_address_of(there ? rows + ((half * stage + mine) * columns + place) * RECORD : zeros) + lane / 16 * 16;
       }
       matrix_add<TILES, SPLIT, 2>(sum, weights, addresses);
