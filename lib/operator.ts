@@ -22,8 +22,8 @@ import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 export type Law = "exact" | "astra" | "astra2d";
 
 /**
- * How exact the arithmetic of an operator is: the relative L2 error of `A(x)` and `A.T(y)` against float64, for data of any magnitude,
- * and the adjoint gap abs(<Ax, y> - <x, A.T y>) / (norm(Ax) norm(y)).
+ * How exact the arithmetic of an operator is: the relative L2 error of `A(x)` and `A.T(y)` against float64, for data of any magnitude
+ * and sign, and in law `exact` the adjoint gap abs(<Ax, y> - <x, A.T y>) / (norm(Ax) norm(y)).
  *
  * - `float32`: at most 2e-6, gap at most 1e-6 (law `exact`).
  * - `high`: at most 1e-5, gap at most 1e-5. Tensor cores multiply weights and data that are each split into two float16 numbers; sums
@@ -31,9 +31,9 @@ export type Law = "exact" | "astra" | "astra2d";
  * - `half`: at most 5e-4, gap at most 5e-4. Weights and data are rounded to float16; sums stay in float32. Where all data have one sign
  *   errors average out over views: about 1e-4 / sqrt(views).
  *
- * CUDA devices have such kernels for parallel beams along 16 slices and 16 rows or more in law `exact`, without supersampling, where
- * columns are about half a voxel to two voxels apart; everywhere else the arithmetic is that of `float32`, and `description` says what
- * runs ("matrix": tensor cores). They give each slice (row) a range of its own, 2^38 below its largest value. What a value that is
+ * CUDA devices have such kernels for parallel beams along 16 slices and 16 rows or more, without supersampling, where columns are
+ * about half a voxel to two voxels apart, in law `exact`, and in law `astra` where rows lie on slices; everywhere else the arithmetic is
+ * that of `float32`, and `description` says what runs ("matrix": tensor cores). They give each slice (row) a range of its own, 2^38 below its largest value. What a value that is
  * not finite meets becomes NaN, and its neighbours up to 15 columns or 3 voxels away may.
  */
 export type Precision = "float32" | "high" | "half";

@@ -90,14 +90,14 @@ function check(A: Operator, x: Float32Array, y: Float32Array, scale: number, mos
     using ATy = F.T(deviceY);
     return [Ax.readSync().map((value) => value / scale), ATy.readSync().map((value) => value / scale)];
   };
-  using F = operator(A.volume, A.beam, { device: device("cpu") });
+  using F = operator(A.volume, A.beam, { law: A.law, device: device("cpu") });
   const [Ax, ATy] = apply(A);
   const [exactAx, exactATy] = apply(F);
   const [forward, back] = [relativeL2(Ax, exactAx), relativeL2(ATy, exactATy)];
   const gap = Math.abs(dot(Ax, y) - dot(x, ATy)) / (norm(Ax) * norm(y));
   assert.ok(forward <= most, `forward error ${forward}: ${what}`);
   assert.ok(back <= most, `back error ${back}: ${what}`);
-  assert.ok(gap <= most, `adjoint gap ${gap}: ${what}`);
+  if (A.law === "exact") assert.ok(gap <= most, `adjoint gap ${gap}: ${what}`);
 }
 
 describe("operators of lower precision", () => {
@@ -156,6 +156,11 @@ describe("operators of lower precision", () => {
         parallelBeam({ angles: [2.5, 0, -1.2, Math.PI / 4, 2.5, 4.4, Math.PI / 2, 7, 0.01], detectorShape: [16, 50] }),
         { precision: "high" },
       ),
+    "law astra": () =>
+      operator(volume({ shape: [19, 33, 30] }), parallelBeam({ angleCount: 24, detectorShape: [17, 41] }), {
+        precision: "high",
+        law: "astra",
+      }),
     "rows between slices": () =>
       operator(
         volume({ shape: [24, 12, 12] }),

@@ -59,6 +59,8 @@ int accepts(const rs_geometry *geometry) {
   return 1;
 }
 
+int accepts_astra(const rs_geometry *geometry) { return stack_accepts_astra(geometry) && accepts(geometry); }
+
 void release(rs_plan *plan) {
   matrix_tables *tables = (matrix_tables *)plan->tables;
   for (int64_t pointer : tables->pointers) rs_cuda_table_free(pointer);
@@ -168,6 +170,7 @@ int32_t prepare(rs_plan *plan) {
   plan->tables = tables;
   stack_plane &plane = tables->plane;
   plane = {nullptr, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
+  if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
   int32_t status = stack_put_rows(plan, &tables->slices_of_row, &tables->rows_of_slice, tables->pointers);
   if (!status) status = make_views(plan, tables);
   if (status) {
@@ -184,6 +187,11 @@ int32_t prepare(rs_plan *plan) {
   return RS_OK;
 }
 
+int32_t prepare_astra(rs_plan *plan) {
+  const int32_t status = stack_aim_astra(plan);
+  return status ? status : prepare(plan);
+}
+
 // One call on its way.
 struct call {
   static constexpr double COST[3] = {1, .58, .38};
@@ -197,7 +205,7 @@ struct call {
   unsigned *largest; // of the lanes to come
   bool back, split;
 
-  template <int TILES, bool SPLIT> int32_t work_off(unsigned chunks) {
+  template <class Law, int TILES, bool SPLIT> int32_t work_off(unsigned chunks) {
     constexpr int64_t RECORD = MATRIX_RECORD<TILES, SPLIT>;
     const stack_plane &plane = tables->plane;
     cudaStream_t stream = rs_cuda_stream(operation);
@@ -211,11 +219,11 @@ struct call {
     if (!status && back) {
       const int64_t most = (MATRIX_SHARED / RECORD - 1) / (2 * tables->columns) & ~3;
       const int32_t stage = (int32_t)stack_smaller(most, MATRIX_UNITS);
-      status = RS_LAUNCH((matrix_back<TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
+      status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, stage, tables->columns);
     } else if (!status) {
-      status = RS_LAUNCH((matrix_forward<TILES, SPLIT>), grid, MATRIX_THREADS,
+      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
                          (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
                          (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
                          (const unsigned *)largest, target);
@@ -226,10 +234,16 @@ struct call {
     return status;
   }
 
+  template <class Law, bool SPLIT> int32_t work_off(int64_t width, unsigned chunks) {
+    return width == 128  ? work_off<Law, 16, SPLIT>(chunks)
+           : width == 64 ? work_off<Law, 8, SPLIT>(chunks)
+                         : work_off<Law, 4, SPLIT>(chunks);
+  }
+
   // Works off the next chunks of that width.
   int32_t work_off(int64_t width, unsigned chunks) {
-    if (split) return width == 128 ? work_off<16, true>(chunks) : width == 64 ? work_off<8, true>(chunks) : work_off<4, true>(chunks);
-    return width == 128 ? work_off<16, false>(chunks) : width == 64 ? work_off<8, false>(chunks) : work_off<4, false>(chunks);
+    if (tables->plane.slack > 0) return split ? work_off<stack_astra, true>(width, chunks) : work_off<stack_astra, false>(width, chunks);
+    return split ? work_off<stack_exact, true>(width, chunks) : work_off<stack_exact, false>(width, chunks);
   }
 };
 
@@ -277,5 +291,6 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
 
 } // namespace
 
-extern "C" const rs_family rs_matrix_cuda;
+extern "C" const rs_family rs_matrix_cuda, rs_astra_matrix_cuda;
 const rs_family rs_matrix_cuda = {"matrix", accepts, prepare, release, forward, back};
+const rs_family rs_astra_matrix_cuda = {"matrix, law astra", accepts_astra, prepare_astra, release, forward, back};

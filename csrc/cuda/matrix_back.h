@@ -13,11 +13,15 @@ struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
 };
 
+// Positions inside a block are float32 where they are not rounded any further.
+template <class Law> struct matrix_position { typedef float type; };
+template <> struct matrix_position<stack_astra> { typedef double type; };
+
 // The columns of a unit that a block sees, as it lies in shared memory. Positions count from the first of them.
-struct matrix_window {
-  float corner, along_y, along_x; // voxel (y, x) of the block lies at corner + along_y y + along_x x
-  float pitch;                    // voxels between columns
-  float begin, shift;             // floor(p + begin) + shift is the first column of a tile whose least position is p
+template <class Law> struct matrix_window {
+  typename matrix_position<Law>::type corner, along_y, along_x; // voxel (y, x) of the block lies at corner + along_y y + along_x x
+  float pitch;                                                  // voxels between columns
+  float begin, shift; // floor(p + begin) + shift is the first column of a tile whose least position is p
   int32_t count;
 };
 
@@ -42,14 +46,16 @@ __host__ __device__ static inline matrix_reach matrix_reach_of(const stack_view 
 }
 
 // packed: [chunk][view][column], records. `columns` is the room for a unit's window, `stage` the units of a stage, a multiple of 4.
-template <int TILES, bool SPLIT>
+template <class Law, int TILES, bool SPLIT>
 __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     matrix_back(stack_plane plane, const matrix_unit *units, int32_t count, const char *packed, const unsigned *largest,
                 stack_target target, int32_t stage, int32_t columns) {
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
+  constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
+  typedef typename matrix_position<Law>::type position;
   RS_SHARED(char, rows);
   __shared__ stack_arrival arrivals[2];
-  __shared__ matrix_window windows[2][MATRIX_UNITS];
+  __shared__ matrix_window<Law> windows[2][MATRIX_UNITS];
   char *zeros = rows + (size_t)2 * stage * columns * RECORD;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
@@ -61,7 +67,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     unsigned bytes = 0;
     int32_t low = 0, line = 0;
     if (lane < stage) {
-      matrix_window window = {};
+      matrix_window<Law> window = {};
       if (from + lane < count) {
         const matrix_unit unit = units[from + lane];
         const stack_view &view = plane.view[unit.view];
@@ -69,9 +75,9 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
         const double first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
         if (first <= last) {
           low = (int32_t)first;
-          window = {(float)(reach.corner - first),
-                    (float)view.along_y,
-                    (float)view.along_x,
+          window = {(position)(reach.corner - first),
+                    (position)view.along_y,
+                    (position)view.along_x,
                     view.pitch,
                     1 - 1 / view.pitch,
                     (float)unit.shift,
@@ -87,13 +93,15 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   };
 
   const float top = warp / 4 * 4, left = warp % 4 * 4; // of the tile
+  auto rounded = [](position place) { return (float)(Law::ROUNDED ? floor(256 * place + 0.5f) * (1 / 256.0f) : place); };
   // The weights of a unit; returns the tile's first column.
-  auto weigh = [&](const matrix_window &window, unsigned *high, unsigned *low) {
-    const float row = fmaf(window.along_y, top, window.corner), least = fmaf(window.along_x, left, row);
-    const float first = floorf(least + 3 * (fminf(window.along_y, 0) + fminf(window.along_x, 0)) + window.begin) + window.shift;
-    const float place = fmaf(window.along_x, left + g % 4, fmaf(window.along_y, g / 4, row)) - (first + 2 * q);
-    matrix_weigh<SPLIT>(window.pitch * place, window.pitch, high[0], low[0]);
-    matrix_weigh<SPLIT>(window.pitch * fmaf(2, window.along_y, place), window.pitch, high[1], low[1]);
+  auto weigh = [&](const matrix_window<Law> &window, unsigned *high, unsigned *low) {
+    const position row = window.along_y * top + window.corner, corner = window.along_x * left + row;
+    const float least = (float)corner + 3 * (fminf((float)window.along_y, 0) + fminf((float)window.along_x, 0));
+    const float first = floorf(least + window.begin) + window.shift;
+    const position place = window.along_x * (left + g % 4) + (window.along_y * (g / 4) + row) - (first + 2 * q);
+    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * rounded(place), window.pitch, high[0], low[0]);
+    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * rounded(2 * window.along_y + place), window.pitch, high[1], low[1]);
     return (int)first;
   };
 
@@ -114,14 +122,14 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
 #pragma unroll
       for (int p = 0; p < 2; p++) {
         const int a = k + 2 * p, mine = lane & 8 ? a + 1 : a;
-        const matrix_window &first = windows[half][a], &second = windows[half][a + 1];
+        const matrix_window<Law> &first = windows[half][a], &second = windows[half][a + 1];
         const int in_first = weigh(first, weights[p].high, weights[p].low);
         const int in_second = weigh(second, weights[p].high + 2, weights[p].low + 2);
         const int place = (lane & 8 ? in_second : in_first) + lane % 8;
         const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
         addresses[p] = matrix_address_of(there ? rows + ((half * stage + mine) * columns + place) * RECORD : zeros) + lane / 16 * 16;
       }
-      matrix_add<TILES, SPLIT, 2>(sum, weights, addresses);
+      matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, 2>(sum, weights, addresses);
     }
   }
   __syncthreads(); // the rows were read: their place takes the tile

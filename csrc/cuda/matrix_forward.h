@@ -28,10 +28,11 @@ template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32
 }
 
 // upright: [chunk][y][x], sideways: [chunk][x][y], records.
-template <int TILES, bool SPLIT>
+template <class Law, int TILES, bool SPLIT>
 __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane plane, const matrix_block *blocks, const char *upright,
                                                                     const char *sideways, const unsigned *largest, stack_target target) {
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
+  constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
   __shared__ stack_arrival arrivals[2];
   __shared__ stack_window windows[3][STACK_MOST_PLANES];
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
         least = fmin(least, p);
         most = fmax(most, p);
       }
-    int32_t low = (int32_t)floor(least), high = (int32_t)floor(most) + 1;
+    int32_t low = (int32_t)floor(least - plane.slack), high = (int32_t)floor(most + plane.slack) + 1;
     for (int k = 1; k < 4; k *= 2) {
       low = min(low, __shfl_xor_sync(0xffffffffu, low, k));
       high = max(high, __shfl_xor_sync(0xffffffffu, high, k));
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     const int k = lane / 4, v = q < tile_views ? q : 0;
     const stack_window window = windows[(from - block.first) / planes % 3][k];
     const double near = stack_voxel_of(views[v], column, from + k), far = stack_voxel_of(views[v], column + tile_columns - 1, from + k);
-    int32_t low = (int32_t)floor(fmin(near, far)), high = (int32_t)floor(fmax(near, far)) + 1;
+    int32_t low = (int32_t)floor(fmin(near, far) - plane.slack), high = (int32_t)floor(fmax(near, far) + plane.slack) + 1;
     for (int n = 1; n < 4; n *= 2) {
       low = min(low, __shfl_xor_sync(0xffffffffu, low, n));
       high = max(high, __shfl_xor_sync(0xffffffffu, high, n));
@@ -109,27 +110,36 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     return total;
   };
 
-  auto weigh = [&](uint32_t unit, unsigned *high, unsigned *low) {
-    const float *place = list.place[unit & 7];
-    const float begin = (float)(unit & 0x78);
-    matrix_weigh<SPLIT>(place[ray_view[0]] + shift[0] - begin, 1, high[0], low[0]);
-    matrix_weigh<SPLIT>(place[ray_view[1]] + shift[1] - begin, 1, high[1], low[1]);
+  Law law[2];
+  auto weigh = [&](int32_t from, uint32_t unit, unsigned *high, unsigned *low) {
+    const int k = unit & 7;
+    float place[2];
+#pragma unroll
+    for (int ray = 0; ray < 2; ray++)
+      if constexpr (Law::ROUNDED) {
+        const int32_t first = windows[(from - block.first) / planes % 3][k].low + (int32_t)(unit >> 11) + 2 * q;
+        place[ray] = (float)law[ray].voxel_of(views[ray_view[ray]], column + ray_column[ray], from + k) - first;
+      } else {
+        place[ray] = list.place[k][ray_view[ray]] + shift[ray] - (float)(unit & 0x78);
+      }
+    matrix_weigh<SPLIT_WEIGHTS>(place[0], 1, high[0], low[0]);
+    matrix_weigh<SPLIT_WEIGHTS>(place[1], 1, high[1], low[1]);
   };
   float sum[TILES][4] = {};
-  auto add = [&](int half, int from, auto pairs) {
+  auto add = [&](int32_t from, int half, int unit, auto pairs) {
     constexpr int PAIRS = decltype(pairs)::value;
     matrix_weights weights[PAIRS];
     matrix_address addresses[PAIRS];
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
-      const uint32_t first = list.unit[from + 2 * p], second = list.unit[from + 2 * p + 1], mine = lane & 8 ? second : first;
-      weigh(first, weights[p].high, weights[p].low);
-      weigh(second, weights[p].high + 2, weights[p].low + 2);
+      const uint32_t first = list.unit[unit + 2 * p], second = list.unit[unit + 2 * p + 1], mine = lane & 8 ? second : first;
+      weigh(from, first, weights[p].high, weights[p].low);
+      weigh(from, second, weights[p].high + 2, weights[p].low + 2);
       const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
       const int32_t place = (half * planes + (int32_t)(mine & 7)) * voxels + (int32_t)(mine >> 11) + lane % 8;
       addresses[p] = matrix_address_of(there ? rows + place * RECORD : zeros) + lane / 16 * 16;
     }
-    matrix_add<TILES, SPLIT, PAIRS>(sum, weights, addresses);
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, PAIRS>(sum, weights, addresses);
   };
 
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
@@ -149,8 +159,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     if (!busy) continue;
     int u = 0;
 #pragma unroll 1
-    for (; u + 2 < total; u += 4) add(half, u, matrix_pairs<2>());
-    if (u < total) add(half, u, matrix_pairs<1>());
+    for (; u + 2 < total; u += 4) add(from, half, u, matrix_pairs<2>());
+    if (u < total) add(from, half, u, matrix_pairs<1>());
     if (from + planes < block.last) total = make(from + planes);
   }
   __syncthreads(); // the rows were read: their place takes the tile

@@ -3,8 +3,8 @@
 // A unit is 8 neighbouring places, voxels of a plane or columns of a view, that are seen by a tile of 16 sums: rays or voxels. Weights of
 // two units make a 16 x 16 matrix, the units' data for 8 lanes a 16 x 8 matrix, and one instruction of a warp (mma.m16n8k16, compute
 // capability 8.0) adds their product to the tile's sums of these lanes. Data and weights are float16; where SPLIT, both come as high + low,
-// a rounded number and what rounding left, and three products out of four are added: what is left out is 2^-22 of the result. Tensor cores
-// add with truncation, so a chain of products is short, and begins at zero; float32 arithmetic adds up the chains.
+// a rounded number and what rounding left, and three products out of four are added: what is left out is 2^-22 of the result. (The weights
+// of law astra are whole 256ths, which have no low part.) Tensor cores add with truncation, so a chain of products is short, and begins at zero; float32 arithmetic adds up the chains.
 #pragma once
 #include "launch.h"
 
@@ -112,16 +112,16 @@ __device__ static inline void matrix_multiply(float (&sum)[4], const unsigned (&
 #endif
 
 // The weights of places k and k + 1 of a unit, that are `t` and t - step away from a sum, in units of their reach.
-template <bool SPLIT> __device__ static inline void matrix_weigh(float t, float step, unsigned &high, unsigned &low) {
+template <bool SPLIT_WEIGHTS> __device__ static inline void matrix_weigh(float t, float step, unsigned &high, unsigned &low) {
   const float first = __saturatef(1 - fabsf(t)), second = __saturatef(1 - fabsf(t - step));
   high = matrix_halves(first, second);
-  if (!SPLIT) return;
+  if (!SPLIT_WEIGHTS) return;
   const float2 rounded = matrix_floats(high);
   low = matrix_halves(first - rounded.x, second - rounded.y);
 }
 
 // Adds PAIRS of units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4.
-template <int TILES, bool SPLIT, int PAIRS>
+template <int TILES, bool SPLIT, bool SPLIT_WEIGHTS, int PAIRS>
 __device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights (&weights)[PAIRS],
                                          const matrix_address (&rows)[PAIRS]) {
 #pragma unroll
@@ -134,8 +134,10 @@ __device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_we
       matrix_multiply(second, weights[p].high, high.z, high.w);
       if (!SPLIT) continue;
       const uint4 low = matrix_read(rows[p] + 16 * (j + TILES));
-      matrix_multiply(first, weights[p].low, high.x, high.y);
-      matrix_multiply(second, weights[p].low, high.z, high.w);
+      if (SPLIT_WEIGHTS) {
+        matrix_multiply(first, weights[p].low, high.x, high.y);
+        matrix_multiply(second, weights[p].low, high.z, high.w);
+      }
       matrix_multiply(first, weights[p].high, low.x, low.y);
       matrix_multiply(second, weights[p].high, low.z, low.w);
     }

@@ -12,6 +12,8 @@ __host__ __device__ static inline double stack_voxel_of(const stack_view &view, 
 
 // Law exact.
 struct stack_exact {
+  static constexpr bool ROUNDED = false;
+
   // For one column, whose planes are asked for in order.
   __device__ double voxel_of(const stack_view &view, int column, int plane) { return stack_voxel_of(view, column, plane); }
 
@@ -22,6 +24,7 @@ struct stack_exact {
 
 // Law astra: positions are rounded to 256ths, halves up. Forward projection finds them in float32, in ASTRA's order.
 struct stack_astra {
+  static constexpr bool ROUNDED = true;
   static constexpr int SLAB = 32; // planes over which slopes are added up
   static constexpr double SLACK = 1 / 128.0;
   int at = -SLAB;

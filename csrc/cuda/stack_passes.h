@@ -1,7 +1,9 @@
 // stack_passes.h: the host's side of families whose lanes share their weights: tables of rows and slices, and the passes of a call.
 #pragma once
+#include "stack_laws.h"
 #include "stack_pack.h"
 
+constexpr int STACK_FEW = 16;                   // rows below which law astra has better kernels
 constexpr int64_t STACK_PASS_BYTES = 512 << 20; // of packed data that a pass should not exceed, where it has a choice
 
 static inline int64_t stack_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -11,6 +13,27 @@ static inline int64_t stack_parts(int64_t count, int64_t size) { return (count +
 static inline int64_t stack_padded(int64_t lanes) {
   const int64_t rest = lanes % 128;
   return lanes - rest + (rest > 64 ? 128 : rest > 32 ? 64 : rest ? 32 : 0);
+}
+
+// Law astra: where rows lie on slices, textures interpolate along the columns alone.
+static inline int stack_accepts_astra(const rs_geometry *geometry) {
+  const rs_view *view = &geometry->view[0];
+  const double z = view->corner[RS_Z];
+  return geometry->law == RS_ASTRA && rs_stack_along_slices(geometry) && geometry->supersampling == 1 &&
+         geometry->voxel_supersampling == 1 && geometry->rows >= STACK_FEW && fabs(view->v[RS_Z] - 1) < 1e-9 / geometry->rows &&
+         fabs(z - round(z)) < 5e-10;
+}
+
+// ASTRA has its own rule for what main axis a view at 45 degrees has. RS_OK, or an error where the law does not cover the geometry.
+static inline int32_t stack_aim_astra(rs_plan *plan) {
+  const rs_geometry *geometry = &plan->geometry;
+  if (astra_check(geometry)) return RS_EARGUMENT;
+  for (int32_t i = 0; i < geometry->views; i++) {
+    rs_view *view = &geometry->view[i];
+    view->main = astra_main_axis(geometry, view);
+    view->cross = view->main == RS_X ? RS_Y : RS_X;
+  }
+  return RS_OK;
 }
 
 // A stack_matrix on the device.
