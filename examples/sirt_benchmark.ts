@@ -19,6 +19,7 @@ const usage = `Usage: bun run examples/sirt_benchmark.ts [options]
   --beam BEAM        parallel (default) or cone
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
   --law LAW          exact (default) or astra
+  --precision P      float32 (default), high or half
   --json             one object instead of the lines
   --help`;
 
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
       beam: { type: "string", default: "parallel" },
       device: { type: "string" },
       law: { type: "string", default: "exact" },
+      precision: { type: "string", default: "float32" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -48,11 +50,12 @@ async function main(): Promise<void> {
   const method = choice("method", values.method, ["fused", "one-line"]);
   const beam = choice("beam", values.beam, ["parallel", "cone"]);
   const law = choice("law", values.law, ["exact", "astra"]);
+  const precision = choice("precision", values.precision, ["float32", "high", "half"]);
   if (values.pingpong && values.method !== "one-line")
     throw new Error("--pingpong: expected --method one-line, as the fused method has no data outside the device");
   const on = device(values.device);
   const times = await timeSirt({
-    ...{ beam, size: N, iterations, burnin, trials, method, pingpong: values.pingpong, device: on, law },
+    ...{ beam, size: N, iterations, burnin, trials, method, pingpong: values.pingpong, device: on, law, precision },
   });
   const result = {
     work: `sirt ${beam}`,
@@ -61,14 +64,13 @@ async function main(): Promise<void> {
     method: values.pingpong ? "one-line, pingpong" : method,
     device: on.name,
     description: on.description,
-    precision: "float32",
     trials,
     ...times,
   };
   if (values.json) return console.log(JSON.stringify(result));
   console.log(`${result.description}; ${result.kernels}`);
   console.log(
-    `sirt ${beam} ${N}, ${iterations} iterations, ${result.method}, law ${law}, float32: ` +
+    `sirt ${beam} ${N}, ${iterations} iterations, ${result.method}, law ${law}, ${precision}: ` +
       `${result.meanSeconds.toFixed(4)} +- ${result.deviationSeconds.toFixed(4)} s; an iteration ${result.wholeMilliseconds.toFixed(3)} ms ` +
       `(without upload and download ${result.residentMilliseconds.toFixed(3)} ms)`,
   );

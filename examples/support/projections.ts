@@ -1,10 +1,11 @@
 // How long an operator takes, and how right its results are.
-import { type Device, DeviceArray, type Law, type Operator, operator } from "raysum";
+import { type Device, DeviceArray, type Law, type Operator, operator, type Precision } from "raysum";
 import type { Case } from "./cases.ts";
 import { backAt, forwardAt } from "./float64.ts";
 
 export interface Timing {
   readonly law: Law;
+  readonly precision: Precision;
   /** Which kernels did the work. */
   readonly kernels: string;
   readonly milliseconds: number;
@@ -52,9 +53,24 @@ export interface Projections {
   readonly back: Timing;
 }
 
+export interface Rules {
+  readonly device: Device;
+  readonly law: Law;
+  readonly precision: Precision;
+}
+
+/** Whether the device has kernels of that precision for a scan, or takes those of float32. */
+export function hasKernels(scan: Case, rules: Rules): boolean {
+  if (rules.precision === "float32") return true;
+  using A = operator(scan.volume, scan.beam, rules);
+  using float32 = operator(scan.volume, scan.beam, { ...rules, precision: "float32" });
+  return A.description !== float32.description;
+}
+
 /** Times A(x) and A.T(y) for random x and y, as one public call each. */
-export async function timeProjections(scan: Case, device: Device, law: Law, seconds: number): Promise<Projections> {
-  using A = operator(scan.volume, scan.beam, { device, law });
+export async function timeProjections(scan: Case, rules: Rules, seconds: number): Promise<Projections> {
+  const { device, law, precision } = rules;
+  using A = operator(scan.volume, scan.beam, rules);
   using x = DeviceArray.uniform(A.domainShape, { device, seed: 1 });
   using y = DeviceArray.uniform(A.rangeShape, { device, seed: 2 });
   using Ax = DeviceArray.empty(A.rangeShape, { device });
@@ -67,6 +83,7 @@ export async function timeProjections(scan: Case, device: Device, law: Law, seco
   const errors = law === "exact" ? [await errorOf(A, forwardAt, x, Ax), await errorOf(A, backAt, y, ATy)] : undefined;
   const timing = (which: 0 | 1): Timing => ({
     law,
+    precision,
     kernels: A.description,
     milliseconds: times[which],
     gups: (x.size * A.beam.viewCount) / times[which] / 1e6,

@@ -7,6 +7,7 @@ import {
   type Law,
   type Operator,
   operator,
+  type Precision,
   reciprocal,
   scope,
   sirt,
@@ -75,11 +76,13 @@ export interface SirtOptions {
   readonly pingpong: boolean;
   readonly device: Device;
   readonly law: Law;
+  readonly precision: Precision;
 }
 
 /** Times of whole trials, and of their part between the upload and the download. */
 export interface SirtTimes {
   readonly law: Law;
+  readonly precision: Precision;
   /** Which kernels did the work. */
   readonly kernels: string;
   readonly views: number;
@@ -91,9 +94,9 @@ export interface SirtTimes {
 }
 
 export async function timeSirt(options: SirtOptions): Promise<SirtTimes> {
-  const { beam, size, iterations, burnin, trials, method, law } = options;
+  const { beam, size, iterations, burnin, trials, method, law, precision } = options;
   const scan = makeCase(beam, size);
-  using A = operator(scan.volume, scan.beam, { device: options.device, law });
+  using A = operator(scan.volume, scan.beam, { device: options.device, law, precision });
   const measured = await scope(() => A(hollowBox(A))).read();
   const trial = async (): Promise<{ seconds: number; resident: number }> => {
     const start = performance.now();
@@ -119,6 +122,7 @@ export async function timeSirt(options: SirtOptions): Promise<SirtTimes> {
   const mean = seconds.reduce((sum, one) => sum + one, 0) / trials;
   return {
     law,
+    precision,
     kernels: A.description,
     views: A.beam.viewCount,
     meanSeconds: mean,
