@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int64_t MATRIX_SHARED = 216000; // bytes of shared memory for stages
+constexpr int64_t MATRIX_SHARED = 218000; // bytes of shared memory for stages
 constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be empty
 
 struct matrix_tables {
@@ -41,7 +41,7 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
 }
 
 int32_t stage_of(const rs_geometry *geometry, int32_t columns) {
-  const int64_t most = (MATRIX_SHARED / record_bytes(geometry, 16) - 1) / (2 * columns) & ~3;
+  const int64_t most = (MATRIX_SHARED / record_bytes(geometry, 16) - MATRIX_ZEROS) / (2 * columns) & ~3;
   return (int32_t)stack_smaller(most, MATRIX_UNITS);
 }
 
@@ -122,7 +122,7 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    const int64_t room = (MATRIX_SHARED / record_bytes(&plan->geometry, 16) - 1) / (2 * block.voxels);
+    const int64_t room = (MATRIX_SHARED / record_bytes(&plan->geometry, 16) - MATRIX_ZEROS) / (2 * block.voxels);
     block.planes = (int32_t)stack_smaller(room, STACK_MOST_PLANES);
     if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
     int64_t least = INT64_MAX;
@@ -217,7 +217,7 @@ struct call {
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
-      const int64_t most = (MATRIX_SHARED / RECORD - 1) / (2 * tables->columns) & ~3;
+      const int64_t most = (MATRIX_SHARED / RECORD - MATRIX_ZEROS) / (2 * tables->columns) & ~3;
       const int32_t stage = (int32_t)stack_smaller(most, MATRIX_UNITS);
       status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,

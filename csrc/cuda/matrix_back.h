@@ -25,9 +25,9 @@ template <class Law> struct matrix_window {
   int32_t count;
 };
 
-// Shared memory: the records of two stages and one of zeros.
+// Shared memory: the records of zeros and of two stages.
 template <int TILES, bool SPLIT> static inline size_t matrix_back_bytes(int32_t stage, int32_t columns) {
-  const size_t stages = ((size_t)2 * stage * columns + 1) * MATRIX_RECORD<TILES, SPLIT>;
+  const size_t stages = ((size_t)2 * stage * columns + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<TILES / 4> * sizeof(float);
   return stages > tile ? stages : tile;
 }
@@ -56,7 +56,6 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   RS_SHARED(char, rows);
   __shared__ stack_arrival arrivals[2];
   __shared__ matrix_window<Law> windows[2][MATRIX_UNITS];
-  char *zeros = rows + (size_t)2 * stage * columns * RECORD;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
@@ -88,7 +87,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
       }
       windows[half][lane] = window;
     }
-    stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (half * stage + lane) * columns * RECORD),
+    stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (MATRIX_ZEROS + (half * stage + lane) * columns) * RECORD),
                reinterpret_cast<const float *>(packed + ((int64_t)line * plane.columns + low) * RECORD), bytes);
   };
 
@@ -106,7 +105,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   };
 
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
-  for (int k = threadIdx.x; k < RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(zeros)[k] = 0;
+  for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   __syncthreads();
   float sum[TILES][4] = {};
   if (warp == 0) send(0, 0);
@@ -127,7 +126,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
         const int in_second = weigh(second, weights[p].high + 2, weights[p].low + 2);
         const int place = (lane & 8 ? in_second : in_first) + lane % 8;
         const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
-        addresses[p] = matrix_address_of(there ? rows + ((half * stage + mine) * columns + place) * RECORD : zeros) + lane / 16 * 16;
+        const int record = MATRIX_ZEROS + (half * stage + mine) * columns + place;
+        addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
       }
       matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, 2>(sum, weights, addresses);
     }

@@ -22,7 +22,7 @@ struct matrix_list {
 };
 
 template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t planes, int32_t voxels) {
-  const size_t stages = ((size_t)2 * planes * voxels + 1) * MATRIX_RECORD<TILES, SPLIT>;
+  const size_t stages = ((size_t)2 * planes * voxels + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<TILES / 4> * sizeof(float);
   return stages > tile ? stages : tile;
 }
@@ -45,7 +45,6 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
-  char *zeros = rows + (size_t)2 * planes * voxels * RECORD;
   matrix_list &list = lists[warp];
 
   // The tile, and the rays of rows g and g + 8.
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   auto send = [&](int32_t from) { // a lane sends the window of a plane
     const int32_t stage = (from - block.first) / planes, half = stage & 1;
     const stack_window window = lane < STACK_MOST_PLANES ? windows[stage % 3][lane] : stack_window{0, 0};
-    stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (half * planes + lane) * voxels * RECORD),
+    stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (MATRIX_ZEROS + (half * planes + lane) * voxels) * RECORD),
                reinterpret_cast<const float *>(packed + ((from + lane) * (int64_t)cross + window.low) * RECORD), window.count * RECORD);
   };
   auto make = [&](int32_t from) { // the list of a stage, four lanes a plane; returns its length
@@ -136,14 +135,15 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
       weigh(from, first, weights[p].high, weights[p].low);
       weigh(from, second, weights[p].high + 2, weights[p].low + 2);
       const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
-      const int32_t place = (half * planes + (int32_t)(mine & 7)) * voxels + (int32_t)(mine >> 11) + lane % 8;
-      addresses[p] = matrix_address_of(there ? rows + place * RECORD : zeros) + lane / 16 * 16;
+      const int32_t slot = half * planes + (int32_t)(mine & 7);
+      const int32_t record = MATRIX_ZEROS + slot * voxels + (int32_t)(mine >> 11) + lane % 8;
+      addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
     }
     matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, PAIRS>(sum, weights, addresses);
   };
 
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
-  for (int k = threadIdx.x; k < RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(zeros)[k] = 0;
+  for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   if (warp < 2 && block.first < block.last) find(block.first + warp * planes);
   __syncthreads();
   if (warp == 0 && block.first < block.last) send(block.first);

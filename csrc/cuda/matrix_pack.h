@@ -19,12 +19,19 @@ __global__ static void __launch_bounds__(STACK_PACK_THREADS) matrix_largest(stac
   const float weight = begin < end ? source.weight[begin] : 0;
   const float *first = begin < end ? input + source.index[begin] * source.lanes.unit_step : input;
   float most = 0;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < MATRIX_SPAN; i += STACK_PACK_THREADS) {
-    if (from + i >= places) break;
-    float sum = weight * first[i];
-    for (int64_t e = begin + 1; e < end; e++) sum += source.weight[e] * input[source.index[e] * source.lanes.unit_step + i];
-    const float size = fabsf(sum) * factor;
+  constexpr int READS = MATRIX_SPAN / STACK_PACK_THREADS; // on their way
+  float sums[READS];
+#pragma unroll
+  for (int n = 0; n < READS; n++) {
+    const int i = n * STACK_PACK_THREADS + threadIdx.x;
+    sums[n] = from + i < places ? weight * first[i] : 0;
+  }
+#pragma unroll
+  for (int n = 0; n < READS; n++) {
+    const int i = n * STACK_PACK_THREADS + threadIdx.x;
+    for (int64_t e = begin + 1; e < end && from + i < places; e++)
+      sums[n] += source.weight[e] * input[source.index[e] * source.lanes.unit_step + i];
+    const float size = fabsf(sums[n]) * factor;
     most = size > most && size < INFINITY ? size : most;
   }
   for (int half = 16; half > 0; half /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, half));

@@ -19,6 +19,9 @@ constexpr int MATRIX_WARPS = MATRIX_THREADS / 32;
 // unit in different banks of shared memory.
 template <int TILES, bool SPLIT> constexpr int MATRIX_RECORD = TILES *(SPLIT ? 32 : 16) + 16;
 
+// Shared memory begins with so many records of zeros: one for each group of banks, so that a place that does not exist costs nothing.
+constexpr int MATRIX_ZEROS = 8;
+
 template <int PAIRS> struct matrix_pairs { static constexpr int value = PAIRS; };
 
 struct matrix_weights {
@@ -120,28 +123,30 @@ template <bool SPLIT_WEIGHTS> __device__ static inline void matrix_weigh(float t
   low = matrix_halves(first - rounded.x, second - rounded.y);
 }
 
-// Adds PAIRS of units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4.
+// Adds PAIRS of units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4. Four products
+// that do not wait for one another are always on their way.
 template <int TILES, bool SPLIT, bool SPLIT_WEIGHTS, int PAIRS>
 __device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights (&weights)[PAIRS],
                                          const matrix_address (&rows)[PAIRS]) {
 #pragma unroll
-  for (int j = 0; j < TILES; j += 2) {
-    float first[4] = {}, second[4] = {};
+  for (int j = 0; j < TILES; j += 4) {
+    float part[4][4] = {};
 #pragma unroll
     for (int p = 0; p < PAIRS; p++) {
-      const uint4 high = matrix_read(rows[p] + 16 * j);
-      matrix_multiply(first, weights[p].high, high.x, high.y);
-      matrix_multiply(second, weights[p].high, high.z, high.w);
-      if (!SPLIT) continue;
-      const uint4 low = matrix_read(rows[p] + 16 * (j + TILES));
-      if (SPLIT_WEIGHTS) {
-        matrix_multiply(first, weights[p].low, high.x, high.y);
-        matrix_multiply(second, weights[p].low, high.z, high.w);
-      }
-      matrix_multiply(first, weights[p].high, low.x, low.y);
-      matrix_multiply(second, weights[p].high, low.z, low.w);
+      auto multiply = [&](const unsigned(&matrix)[4], const uint4 &near, const uint4 &far) {
+        matrix_multiply(part[0], matrix, near.x, near.y);
+        matrix_multiply(part[1], matrix, near.z, near.w);
+        matrix_multiply(part[2], matrix, far.x, far.y);
+        matrix_multiply(part[3], matrix, far.z, far.w);
+      };
+      const uint4 near = matrix_read(rows[p] + 16 * j), far = matrix_read(rows[p] + 16 * j + 32);
+      multiply(weights[p].high, near, far);
+      if (SPLIT_WEIGHTS) multiply(weights[p].low, near, far);
+      if (SPLIT) multiply(weights[p].high, matrix_read(rows[p] + 16 * (j + TILES)), matrix_read(rows[p] + 16 * (j + TILES) + 32));
     }
 #pragma unroll
-    for (int n = 0; n < 4; n++) sum[j][n] += first[n], sum[j + 1][n] += second[n];
+    for (int t = 0; t < 4; t++)
+#pragma unroll
+      for (int n = 0; n < 4; n++) sum[j + t][n] += part[t][n];
   }
 }

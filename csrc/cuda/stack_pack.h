@@ -53,8 +53,7 @@ __device__ static inline void stack_gather(const stack_source &source, int64_t c
   }
   __syncthreads();
   const bool inside = from + t < source.line;
-  constexpr int WARPS = STACK_PACK_THREADS / 32, TOGETHER = 4; // reads on their way
-  static_assert(WIDTH % (WARPS * TOGETHER) == 0, "no lane is left over");
+  constexpr int WARPS = STACK_PACK_THREADS / 32, TOGETHER = WIDTH / WARPS < 8 ? WIDTH / WARPS : 8; // reads on their way
   for (int l = warp; l < WIDTH; l += WARPS * TOGETHER) {
     float sum[TOGETHER];
 #pragma unroll
