@@ -23,7 +23,7 @@ rs_convolution rs_check_convolution(rs_check *check, const int64_t *table, int64
                   (long long)c.before[k]);
   }
   c.precision = table[RS_AT_PRECISION];
-  if (!check->status && (c.precision < RS_PRECISION_FLOAT32 || c.precision > RS_PRECISION_BF16))
+  if (!check->status && (c.precision < RS_CONVOLVE_FLOAT32 || c.precision > RS_CONVOLVE_BF16))
     check->status = rs_fail(RS_EARGUMENT, "precision %lld does not exist", (long long)c.precision);
   elements[0] = rs_check_product(check, "input", 5, (const int64_t[]){c.batch, c.in[0], c.in[1], c.in[2], c.in_channels});
   elements[1] = rs_check_product(check, "output", 5, (const int64_t[]){c.batch, c.out[0], c.out[1], c.out[2], c.out_channels});
@@ -82,7 +82,7 @@ static void check_halves(rs_check *check, const rs_tensor_fusing *f, const int64
   int back = f->op == RS_CONVOLUTION_INPUT_GRADIENT, of_filter = f->op == RS_CONVOLUTION_FILTER_GRADIENT;
   int64_t source = back ? c->out_channels : c->in_channels, result = back ? c->in_channels : c->out_channels;
   int halves = f->halves, allowed = of_filter ? RS_HALVES_A | RS_HALVES_B : RS_HALVES_A | RS_HALVES_OUT | RS_HALVES_MASK;
-  int fits = !(halves & ~allowed) && (!halves || c->precision == RS_PRECISION_BF16);
+  int fits = !(halves & ~allowed) && (!halves || c->precision == RS_CONVOLVE_BF16);
   if (halves & RS_HALVES_A) fits = fits && source % 8 == 0 && operands[RS_FUSED_A_CHANNELS] == source;
   if (halves & RS_HALVES_OUT) fits = fits && result % 8 == 0 && operands[RS_FUSED_OUT_CHANNELS] == result && !operands[RS_FUSED_ADD];
   if (halves & (RS_HALVES_B | RS_HALVES_MASK)) fits = fits && result % 8 == 0;

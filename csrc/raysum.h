@@ -107,7 +107,7 @@ enum rs_tensor_map { RS_MAP_ABSOLUTE = 0, RS_MAP_NEGATIVE = 1, RS_MAP_SIGN = 2, 
 enum rs_tensor_join { RS_JOIN_ADD = 0, RS_JOIN_SUBTRACT = 1, RS_JOIN_MULTIPLY = 2, RS_JOIN_DIVIDE = 3, RS_JOIN_FLOOR_DIVIDE = 4, RS_JOIN_MODULO = 5, RS_JOIN_POWER = 6, RS_JOIN_MINIMUM = 7, RS_JOIN_MAXIMUM = 8, RS_JOIN_SQUARED_DIFFERENCE = 9, RS_JOIN_PRELU = 10, RS_JOIN_RELU_GRADIENT = 11, RS_JOIN_ELU_GRADIENT = 12, RS_JOIN_ARC_TANGENT = 13, RS_JOIN_EQUAL = 14, RS_JOIN_NOT_EQUAL = 15, RS_JOIN_LESS = 16, RS_JOIN_LESS_EQUAL = 17, RS_JOIN_GREATER = 18, RS_JOIN_GREATER_EQUAL = 19, RS_JOIN_AND = 20, RS_JOIN_OR = 21, RS_JOIN_EXCLUSIVE_OR = 22 };
 enum rs_tensor_fold { RS_FOLD_SUM = 0, RS_FOLD_MEAN = 1, RS_FOLD_PRODUCT = 2, RS_FOLD_LARGEST = 3, RS_FOLD_SMALLEST = 4, RS_FOLD_ALL = 5, RS_FOLD_ANY = 6, RS_FOLD_PLACE_OF_LARGEST = 7, RS_FOLD_PLACE_OF_SMALLEST = 8 };
 enum rs_tensor_convolution { RS_CONVOLUTION = 0, RS_CONVOLUTION_INPUT_GRADIENT = 1, RS_CONVOLUTION_FILTER_GRADIENT = 2 };
-enum rs_convolution_precision { RS_PRECISION_FLOAT32 = 0, RS_PRECISION_TF32 = 1, RS_PRECISION_BF16 = 2 }; // what GPUs round factors to; sums are float32
+enum rs_convolution_precision { RS_CONVOLVE_FLOAT32 = 0, RS_CONVOLVE_TF32 = 1, RS_CONVOLVE_BF16 = 2 }; // what GPUs round factors to; sums are float32
 enum rs_tensor_pool { RS_POOL_LARGEST = 0, RS_POOL_MEAN = 1 };
 enum rs_tensor_resize { RS_RESIZE_LINEAR = 0, RS_RESIZE_NEAREST = 1 };
 // A convolution's shape: numbers at these places. Axes are (z, y, x), z of extent 1 in two dimensions; BEFORE is the zeros in front.

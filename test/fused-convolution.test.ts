@@ -14,7 +14,7 @@ const shape: Convolution = {
   stride: [1, 1, 1],
   dilation: [1, 1, 1],
   before: [0, 1, 1],
-  precision: ConvolutionPrecision.PRECISION_TF32,
+  precision: ConvolutionPrecision.CONVOLVE_TF32,
 };
 const [image, one, result, filter] = [3, 1, 2, 54 / (rows * columns)].map((channels) =>
   allocate(4 * rows * columns * channels),
@@ -46,7 +46,7 @@ describe("a fused convolution", () => {
   it("is refused where tensor cores do not compute it", () => {
     const no = /expected two dimensions, stride and dilation 1, a filter of at most 3 x 3 and a precision other than/;
     for (const other of [
-      { precision: ConvolutionPrecision.PRECISION_FLOAT32 },
+      { precision: ConvolutionPrecision.CONVOLVE_FLOAT32 },
       { stride: [1, 2, 1] },
       { dilation: [1, 1, 2] },
       { filter: [1, 5, 3] },

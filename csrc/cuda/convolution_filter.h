@@ -8,7 +8,7 @@ constexpr int FILTER_GROUPS = 2;
 constexpr int WIDE = 32; // channels of the rows of a product, whichever side they are of
 
 // Words from pixel to pixel in which rs_turned meets no bank twice.
-template <int PRECISION, int WORDS> constexpr int turned_stride = PRECISION == RS_PRECISION_TF32 ? (WORDS == 8 ? 8 : WORDS + 8) : WORDS + 4;
+template <int PRECISION, int WORDS> constexpr int turned_stride = PRECISION == RS_CONVOLVE_TF32 ? (WORDS == 8 ? 8 : WORDS + 8) : WORDS + 4;
 
 // SWAPPED: rows are output channels, else input channels. EIGHTS: columns by 8 of the other side.
 template <int PRECISION, int EIGHTS, bool SWAPPED> struct filter_sides {
@@ -23,7 +23,7 @@ template <int PRECISION, int EIGHTS, bool SWAPPED> struct filter_sides {
 
 // Words of `right` for EIGHTS times 8 columns.
 template <int PRECISION, int EIGHTS> __device__ inline void narrow_words(uint32_t (&right)[EIGHTS][2], const uint32_t *at, int stride) {
-  if (PRECISION == RS_PRECISION_TF32) {
+  if (PRECISION == RS_CONVOLVE_TF32) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++)

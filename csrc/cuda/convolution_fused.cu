@@ -40,5 +40,5 @@ template <int PRECISION> int32_t run(rs_operation *o, const rs_tensor_fusing &f)
 
 extern "C" int32_t rs_cuda_tensor_convolve_fused(rs_operation *o, void *arguments) {
   const rs_tensor_fusing &f = *(const rs_tensor_fusing *)arguments;
-  return f.shape.precision == RS_PRECISION_TF32 ? run<RS_PRECISION_TF32>(o, f) : run<RS_PRECISION_BF16>(o, f);
+  return f.shape.precision == RS_CONVOLVE_TF32 ? run<RS_CONVOLVE_TF32>(o, f) : run<RS_CONVOLVE_BF16>(o, f);
 }

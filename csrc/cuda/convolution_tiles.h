@@ -1,7 +1,7 @@
 // convolution_tiles.h: convolutions on tensor cores work off tiles of pixels, which lie in shared memory as words (matrix.h).
 #pragma once
 #include "../convolution.h"
-#include "matrix.h"
+#include "convolution_products.h"
 #include "threads.h"
 
 constexpr int TILE_ROWS = 8, TILE_COLUMNS = 32; // pixels of the result that a block computes at a time

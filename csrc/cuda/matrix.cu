@@ -271,7 +271,7 @@ call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output
               back ? plane.views : plane.ny,
               back ? plane.columns : plane.nx,
               back ? plane.view : nullptr};
-  c.target = {*output, {0, 0, units, back ? slices * voxels : rows * pixels, back ? voxels : pixels}, nullptr, 0};
+  c.target = {*output, {0, 0, units, back ? slices * voxels : rows * pixels, back ? voxels : pixels}, nullptr, 0, nullptr, nullptr};
   char *packed = (char *)plan->workspace;
   if (back || tables->upright) c.packed.along = packed;
   if (!back && tables->sideways) c.packed.across = packed + (tables->upright ? voxels * tables->pass / 32 * record_bytes(geometry, 4) : 0);

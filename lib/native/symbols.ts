@@ -177,9 +177,9 @@ export const TensorConvolution = {
 } as const;
 
 export const ConvolutionPrecision = {
-  PRECISION_FLOAT32: 0,
-  PRECISION_TF32: 1,
-  PRECISION_BF16: 2,
+  CONVOLVE_FLOAT32: 0,
+  CONVOLVE_TF32: 1,
+  CONVOLVE_BF16: 2,
 } as const;
 
 export const TensorPool = {

@@ -7,9 +7,9 @@ import { describe } from "../options.ts";
 export type ConvPrecision = "float32" | "tf32" | "bf16";
 
 const numbers: Readonly<Record<ConvPrecision, number>> = {
-  float32: ConvolutionPrecision.PRECISION_FLOAT32,
-  tf32: ConvolutionPrecision.PRECISION_TF32,
-  bf16: ConvolutionPrecision.PRECISION_BF16,
+  float32: ConvolutionPrecision.CONVOLVE_FLOAT32,
+  tf32: ConvolutionPrecision.CONVOLVE_TF32,
+  bf16: ConvolutionPrecision.CONVOLVE_BF16,
 };
 
 const chosen = new Map<Device, ConvPrecision>();

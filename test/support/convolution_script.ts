@@ -11,9 +11,9 @@ import { relativeL2, seededRandom } from "./random.ts";
 
 const random = seededRandom(Number(process.argv[2] ?? 1));
 const precision = Number(
-  Object.entries(ConvolutionPrecision).find(([name]) => name === `PRECISION_${process.argv[4] ?? "FLOAT32"}`)![1],
+  Object.entries(ConvolutionPrecision).find(([name]) => name === `CONVOLVE_${process.argv[4] ?? "FLOAT32"}`)![1],
 );
-const coarse = precision !== ConvolutionPrecision.PRECISION_FLOAT32;
+const coarse = precision !== ConvolutionPrecision.CONVOLVE_FLOAT32;
 
 function randomConvolution(): Convolution {
   const axes = <T>(of: (axis: number) => T) => [0, 1, 2].map(of);

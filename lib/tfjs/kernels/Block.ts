@@ -49,7 +49,7 @@ function tableOf(backend: RaysumBackend, [batch, rows, columns]: readonly number
  * same results. Biases want sums of gradients that are not rounded.
  */
 function isPacked(backend: RaysumBackend, { filters, biases }: BlockInputs): boolean {
-  const isBf16 = precisionOn(backend.device) === ConvolutionPrecision.PRECISION_BF16;
+  const isBf16 = precisionOn(backend.device) === ConvolutionPrecision.CONVOLVE_BF16;
   return isBf16 && biases.length === 0 && filters.slice(0, -1).every(({ shape }) => shape[3]! % 8 === 0);
 }
 

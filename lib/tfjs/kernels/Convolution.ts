@@ -12,10 +12,7 @@ import { convolveFused, fuses } from "./fused.ts";
 export type Info = backend_util.Conv2DInfo | backend_util.Conv3DInfo;
 
 /** The table of csrc/raysum.h's rs_convolution_shape; one slice where there is no depth. */
-export function convolutionTable(
-  info: Info,
-  precision: number = ConvolutionPrecision.PRECISION_FLOAT32,
-): BigInt64Array {
+export function convolutionTable(info: Info, precision: number = ConvolutionPrecision.CONVOLVE_FLOAT32): BigInt64Array {
   const deep = "inDepth" in info;
   const { padInfo } = info;
   const front = deep ? info.padInfo.front : 0;

@@ -23,7 +23,7 @@ export interface Fused {
 
 /** Whether fused convolutions run on a backend: on a GPU that may round. */
 export function fuses({ device }: RaysumBackend): boolean {
-  return precisionOn(device) !== ConvolutionPrecision.PRECISION_FLOAT32;
+  return precisionOn(device) !== ConvolutionPrecision.CONVOLVE_FLOAT32;
 }
 
 /** Queues one; `kind` is a TensorConvolution and `table` the convolution's shape. */

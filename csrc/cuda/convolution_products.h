@@ -1,4 +1,4 @@
-// matrix.h: tensor cores as kernels here use them: products of 16 rows, 8 columns and 8 words of depth. A word is one tf32 number, or
+// convolution_products.h: tensor cores as kernels here use them: products of 16 rows, 8 columns and 8 words of depth. A word is one tf32 number, or
 // two bf16 numbers that follow one another in depth (the lower half first): with both the same lanes hold the same words. Of the
 // lanes of a warp, g = lane / 4 and t = lane % 4:
 //   left    word k of row r:    lane 4 (r % 8) + k % 4, left[r / 8 + 2 (k / 4)]
@@ -9,7 +9,7 @@
 #include "launch.h"
 
 // Numbers of a word, and the rounding of a word's worth of numbers: to nearest; ties away from zero for tf32, to even for bf16.
-template <int PRECISION> constexpr int rs_per_word = PRECISION == RS_PRECISION_BF16 ? 2 : 1;
+template <int PRECISION> constexpr int rs_per_word = PRECISION == RS_CONVOLVE_BF16 ? 2 : 1;
 
 #ifdef RS_EMULATION
 static inline uint32_t rs_tf32(float x) {
@@ -51,14 +51,14 @@ __device__ static inline void rs_multiply(float (&sums)[4], const uint32_t (&lef
     for (int k = 0; k < 8; k++) {
       const uint32_t a = warp[lane / 4 * 4 + k % 4].left[at / 2 + k / 4 * 2];
       const uint32_t b = warp[(lane % 4 * 2 + at % 2) * 4 + k % 4].right[k / 4];
-      if (PRECISION == RS_PRECISION_TF32)
+      if (PRECISION == RS_CONVOLVE_TF32)
         sums[at] += __uint_as_float(a) * __uint_as_float(b);
       else
         sums[at] += __uint_as_float(a << 16) * __uint_as_float(b << 16) + __uint_as_float(a & 0xffff0000) * __uint_as_float(b & 0xffff0000);
     }
   __syncwarp();
 #else
-  if (PRECISION == RS_PRECISION_TF32)
+  if (PRECISION == RS_CONVOLVE_TF32)
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
                  : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));
@@ -74,7 +74,7 @@ __device__ static inline void rs_multiply(float (&sums)[4], const uint32_t (&lef
 // multiple of 32 words meets no bank twice. Of `right`, for two groups of 8 columns, they are words 0 and 2, and 1 and 3.
 template <int PRECISION> __device__ static inline void rs_turned(uint32_t (&words)[4], const uint32_t *at, int stride) {
   const int lane = threadIdx.x % 32;
-  if (PRECISION == RS_PRECISION_TF32) {
+  if (PRECISION == RS_CONVOLVE_TF32) {
 #pragma unroll
     for (int k = 0; k < 4; k++) words[k] = at[(lane % 4 + k / 2 * 4) * stride + k % 2 * 8 + lane / 4];
     return;
