@@ -1,7 +1,7 @@
 // astra_columns.h: back projection by law astra where detector columns stand along z: voxels above one another see one column, and rows
 // at even distances.
 //
-// A block owns STACK_SIDE x STACK_SIDE voxels of a chunk of slices in registers until the last view; lanes are slices, a warp owns 4 x 4
+// A block owns ASTRA_TALL x STACK_SIDE voxels of a chunk of slices in registers until the last view; lanes are slices, a warp owns 4 x 4
 // places. The window of a view that the block sees is copied into shared memory while the view before is worked off. What all slices of
 // a place share comes from a table: the weights of the column, and the row of lane 16 in 2^-23 of a row.
 #pragma once
@@ -31,12 +31,14 @@ struct alignas(16) astra_entry {
   int32_t at, step, line;
 };
 
+constexpr int ASTRA_WARPS = 8;  // of a block; two run on a multiprocessor, so that one has work while the other waits
+constexpr int ASTRA_TALL = 8;   // voxels of a block along y
 constexpr int ASTRA_WIDE = 64;  // most columns of a window
 constexpr int ASTRA_HIGH = 500; // most rows of it: they are counted in 9 bits
 
 static inline size_t astra_columns_bytes(const astra_columns &c) {
-  const size_t stages = 2 * ((size_t)c.wide * c.high * sizeof(float2) + STACK_SIDE * STACK_SIDE * sizeof(astra_entry));
-  const size_t tile = STACK_SIDE * STACK_SIDE * (c.chunk + 4) * sizeof(float);
+  const size_t stages = 2 * ((size_t)c.wide * c.high * sizeof(float2) + ASTRA_TALL * STACK_SIDE * sizeof(astra_entry));
+  const size_t tile = ASTRA_TALL * STACK_SIDE * (c.chunk + 4) * sizeof(float);
   return stages > tile ? stages : tile;
 }
 
@@ -75,21 +77,21 @@ __global__ void astra_pack_columns(float2 *to, const float *from, int32_t view_c
   }
 }
 
-template <int VEC, int power> __global__ void __launch_bounds__(STACK_THREADS, 1) astra_columns_back(astra_columns_work work) {
-  constexpr int CHUNK = 32 * VEC, LAST = STACK_SIDE - 1, PLACES = STACK_SIDE * STACK_SIDE;
+template <int VEC, int power> __global__ void __launch_bounds__(32 * ASTRA_WARPS, 2) astra_columns_back(astra_columns_work work) {
+  constexpr int CHUNK = 32 * VEC, PLACES = ASTRA_TALL * STACK_SIDE;
   RS_SHARED(float2, rows);
   __shared__ stack_arrival arrivals[2];
   __shared__ int2 windows[3]; // first column, first row: in packed ones
   const astra_columns c = work.columns;
   const int32_t slot = c.wide * c.high;
   astra_entry *tables = (astra_entry *)(rows + 2 * slot);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (work.width + LAST) / STACK_SIDE;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, tiles = (work.width + STACK_SIDE - 1) / STACK_SIDE;
   const int64_t chunk = blockIdx.y;
-  const int y0 = blockIdx.x / tiles * STACK_SIDE, x0 = blockIdx.x % tiles * STACK_SIDE, z0 = (int)chunk * CHUNK;
+  const int y0 = blockIdx.x / tiles * ASTRA_TALL, x0 = blockIdx.x % tiles * STACK_SIDE, z0 = (int)chunk * CHUNK;
 
   auto find = [&](int32_t n) { // the window of a view: four corners, both ends
-    const astra_seen seen =
-        astra_see<power>(work.views[n], min(y0 + lane % 2 * LAST, work.height - 1), min(x0 + lane / 2 % 2 * LAST, work.width - 1));
+    const astra_seen seen = astra_see<power>(work.views[n], min(y0 + lane % 2 * (ASTRA_TALL - 1), work.height - 1),
+                                             min(x0 + lane / 2 % 2 * (STACK_SIDE - 1), work.width - 1));
     int32_t column = __double2int_rd((seen.column - 0.5) * (1 / RS_TEXTURE_SCALE)),
             row = __double2int_rd((seen.row + seen.step * (z0 + lane / 4 % 2 * (CHUNK - 1)) - 0.5) * (1 / RS_TEXTURE_SCALE));
     for (int k = 1; k < 8; k *= 2) {
@@ -132,7 +134,7 @@ template <int VEC, int power> __global__ void __launch_bounds__(STACK_THREADS, 1
   for (int32_t n = 0; n < work.view_count; n++) {
     stack_wait(&arrivals[n & 1], n >> 1 & 1);
     __syncthreads();
-    if (warp == n % STACK_WARPS && n + 1 < work.view_count) {
+    if (warp == n % ASTRA_WARPS && n + 1 < work.view_count) {
       send(n + 1);
       if (n + 2 < work.view_count) find(n + 2);
     }
@@ -161,7 +163,7 @@ template <int VEC, int power> __global__ void __launch_bounds__(STACK_THREADS, 1
     for (int k = 0; k < VEC; k++)
       tile[((warp / 4 * 4 + p / 4) * STACK_SIDE + warp % 4 * 4 + p % 4) * STACK_TILE_STRIDE<VEC> + lane + 32 * k] = sum[p][k];
   __syncthreads();
-  const int32_t high = min(work.height - y0, STACK_SIDE), wide = work.width - x0;
+  const int32_t high = min(work.height - y0, ASTRA_TALL), wide = work.width - x0;
   stack_finish<VEC>(
       work.target, tile, high, chunk, [&](int) { return wide; }, [&](int row) { return (size_t)(y0 + row) * work.width + x0; },
       [](int) { return 1.0f; });
@@ -181,9 +183,9 @@ static inline bool astra_measure_columns(const rs_geometry *geometry, const astr
   double wide = 0, high = 0;
   astra_span all;
   for (int32_t n = 0; n < geometry->views; n++)
-    for (int32_t y = 0; y < height; y += STACK_SIDE)
+    for (int32_t y = 0; y < height; y += ASTRA_TALL)
       for (int32_t x = 0; x < width; x += STACK_SIDE) {
-        const int32_t y1 = y + STACK_SIDE < height ? y + STACK_SIDE - 1 : height - 1,
+        const int32_t y1 = y + ASTRA_TALL < height ? y + ASTRA_TALL - 1 : height - 1,
                       x1 = x + STACK_SIDE < width ? x + STACK_SIDE - 1 : width - 1;
         astra_span columns, rows[2]; // of the first chunk and the last: those between need no more, since rows are linear in z
         for (int k = 0; k < 4; k++) {
@@ -210,7 +212,7 @@ static inline bool astra_measure_columns(const rs_geometry *geometry, const astr
   to->wide = wide < to->lines ? (int32_t)wide : to->lines;
   to->high = (int32_t)high & ~1;
   to->margin = ((int32_t)before + 4) & ~1;
-  to->length = (to->margin + (int32_t)end + to->high + 4) & ~1;
+  to->length = (to->margin + (int32_t)end + 8) & ~1;
   to->chunk = chunk;
   return astra_columns_bytes(*to) <= 227 * 1024;
 }
@@ -219,7 +221,7 @@ static inline bool astra_measure_columns(const rs_geometry *geometry, const astr
 static inline bool astra_plan_columns(const rs_geometry *geometry, const astra_view *view, int multiprocessors, astra_columns *to) {
   const double cost[3] = {0.36, 0.58, 1};
   const int64_t tiles =
-      (int64_t)((geometry->shape[RS_Y] + STACK_SIDE - 1) / STACK_SIDE) * ((geometry->shape[RS_X] + STACK_SIDE - 1) / STACK_SIDE);
+      (int64_t)((geometry->shape[RS_Y] + ASTRA_TALL - 1) / ASTRA_TALL) * ((geometry->shape[RS_X] + STACK_SIDE - 1) / STACK_SIDE);
   int32_t best = 128;
   double least = INFINITY;
   for (int k = 0; k < 3; k++) {

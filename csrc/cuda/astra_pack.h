@@ -16,17 +16,17 @@ __global__ void astra_pack(float *to, const float *from, int32_t depth, int32_t 
     }
 }
 
-// The same with each slice turned: (z, x, y), y next to one another, rows of `pitch` floats.
+// The same with each slice turned: (z, x, y), y next to one another, rows of `pitch` floats, with `before` zeros at the beginning.
 __global__ void astra_pack_turned(float *to, const float *from, int32_t depth, int32_t height, int32_t width, int64_t z_step,
-                                  int64_t y_step, int64_t pitch) {
+                                  int64_t y_step, int64_t pitch, int32_t before) {
   __shared__ float tile[32][33];
   const int64_t rows = width + RS_TEXTURE_BORDER, across = (pitch + 31) / 32;
   const int64_t y0 = blockIdx.x % across * 32, x0 = blockIdx.x / across * 32;
   for (int64_t z = blockIdx.y; z < depth; z += gridDim.y) {
     for (int k = threadIdx.y; k < 32; k += 8) {
       const int64_t y = y0 + k, x = x0 + threadIdx.x;
-      const bool inside = y >= 1 && y <= height && x >= 1 && x <= width;
-      tile[k][threadIdx.x] = inside ? from[z * z_step + (y - 1) * y_step + x - 1] : 0;
+      const bool inside = y >= before && y < before + height && x >= 1 && x <= width;
+      tile[k][threadIdx.x] = inside ? from[z * z_step + (y - before) * y_step + x - 1] : 0;
     }
     __syncthreads();
     for (int k = threadIdx.y; k < 32; k += 8) {

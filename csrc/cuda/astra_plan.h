@@ -1,0 +1,172 @@
+// astra_plan.h: what the CUDA family of ASTRA's laws works out when a plan is made: which kernels, their tables, and room for them.
+#pragma once
+#include "astra_back.h"
+#include "astra_beams.h"
+#include "astra_columns.h"
+#include "astra_forward.h"
+#include "astra_line.h"
+#include "astra_pack.h"
+#include "astra_upright.h"
+
+#include <cstdlib>
+
+namespace {
+
+constexpr int64_t PASS_FLOATS = INT64_C(1) << 27; // that back_columns packs at a time, roughly: 512 MiB
+
+constexpr int32_t ASTRA_FEW = 8; // slices below which lanes are not slices
+
+struct astra_tables {
+  astra_aimed *aimed;
+  astra_view *view;
+  int64_t aimed_pointer, view_pointer;
+  bool used[3]; // main axes
+  bool upright, line, line_back;
+  astra_columns columns; // chunk 0: not this way
+  astra_beams beams;     // likewise
+  astra_beam *beam;
+  int64_t beam_count, beam_pointer;
+  int32_t per_lane;      // rows of a lane in upright forward
+  int32_t per_pass;      // views that back_columns packs at a time
+  int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks
+  int64_t blocks;        // of forward
+};
+
+int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
+int64_t round_up(int64_t count, int64_t size) { return parts(count, size) * size; }
+int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+int64_t voxel_count(const rs_geometry *g) { return (int64_t)g->shape[0] * g->shape[1] * g->shape[2]; }
+int64_t pixel_count(const rs_geometry *g) { return (int64_t)g->rows * g->views * g->columns; }
+
+bool is_fan(const rs_geometry *geometry) { return geometry->law == RS_ASTRA_2D && geometry->beam == RS_CONE; }
+
+bool is_upright(const rs_geometry *geometry, const astra_aimed *aimed) {
+  bool upright = geometry->law == RS_ASTRA && geometry->rows < ASTRA_MOST && geometry->columns < ASTRA_MOST;
+  for (int k = 0; k < 3; k++) upright = upright && geometry->shape[k] < ASTRA_MOST;
+  for (int32_t i = 0; i < geometry->views; i++)
+    upright = upright && geometry->view[i].v[RS_Y] == 0 && geometry->view[i].v[RS_X] == 0 && aimed[i].main != RS_Z;
+  return upright;
+}
+
+// Is there one slice that no ray leaves?
+bool is_line(const rs_geometry *geometry) {
+  bool line = geometry->shape[RS_Z] == 1 && geometry->rows == 1 && geometry->shape[RS_Y] < ASTRA_MOST && geometry->shape[RS_X] < ASTRA_MOST;
+  if (!line || geometry->law == RS_ASTRA_2D) return line;
+  for (int32_t i = 0; i < geometry->views; i++) {
+    const rs_view *view = &geometry->view[i];
+    line = line && view->corner[RS_Z] == 0 && view->u[RS_Z] == 0 && view->origin[RS_Z] == 0 && view->v[RS_Y] == 0 && view->v[RS_X] == 0 &&
+           view->turn == 0;
+  }
+  return line && geometry->supersampling == 1 && geometry->voxel_supersampling == 1;
+}
+
+// The blocks of forward_beams.
+int32_t make_beams(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed) {
+  const rs_geometry *geometry = &plan->geometry;
+  const int64_t most = geometry->views * parts(geometry->columns, tables->beams.pieces * STACK_SIDE);
+  astra_beam_list list = {0, (astra_beam *)malloc((size_t)most * sizeof *list.beam)};
+  if (!list.beam) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  astra_measure_beams(geometry, aimed, tables->beams.chunk, tables->beams.views, &tables->beams, &list);
+  tables->beam_count = list.count;
+  int32_t status =
+      rs_cuda_table(plan->device, list.beam, list.count * (int64_t)sizeof *list.beam, (void **)&tables->beam, &tables->beam_pointer);
+  free(list.beam);
+  return status;
+}
+
+// Is the source so far from every voxel that float32 can follow how places change from one to the next?
+bool keeps_away(const rs_geometry *geometry, const astra_view *view) {
+  bool away = true;
+  for (int32_t i = 0; i < geometry->views && geometry->beam == RS_CONE; i++)
+    for (int corner = 0; corner < 4; corner++) {
+      const double *depth = view[i].depth, y = corner & 1 ? geometry->shape[RS_Y] : -1, x = corner & 2 ? geometry->shape[RS_X] : -1;
+      away = away && depth[1] * y + depth[2] * x + depth[3] > 32 * fmax(fabs(depth[1]), fabs(depth[2]));
+    }
+  return away;
+}
+
+int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, astra_view *view) {
+  const rs_geometry *geometry = &plan->geometry;
+  for (int32_t i = 0; i < geometry->views; i++) {
+    const rs_view *from = &geometry->view[i];
+    astra_aimed &to = aimed[i];
+    to.main = is_fan(geometry) ? RS_Y : astra_main_axis(geometry, from);
+    to.fan = astra_fan_of(geometry, from);
+    const int mains[2] = {to.main, RS_X}; // the second one in fans alone
+    for (int k = 0; k <= is_fan(geometry); k++) {
+      const astra_axes axes = astra_axes_of(geometry, from, mains[k]);
+      to.frame[k] = astra_frame_of(geometry, from, &axes);
+      tables->used[mains[k]] = true;
+    }
+    astra_make_view(geometry, from, &view[i]);
+  }
+  tables->line = is_line(geometry);
+  tables->line_back = tables->line && keeps_away(geometry, view);
+  tables->upright = is_upright(geometry, aimed);
+  bool flat = tables->upright;
+  for (int32_t i = 0; i < geometry->views; i++) flat = flat && view[i].turn == 0;
+  if (!flat || geometry->voxel_supersampling > 1 || geometry->shape[RS_Z] < ASTRA_FEW ||
+      !astra_plan_columns(geometry, view, rs_cuda_multiprocessors(plan->device), &tables->columns))
+    tables->columns.chunk = 0;
+  if (!flat || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW || !astra_plan_beams(geometry, aimed, &tables->beams))
+    tables->beams.chunk = 0;
+  int32_t status = tables->beams.chunk ? make_beams(plan, tables, aimed) : RS_OK;
+  if (status) return status;
+  status = rs_cuda_table(plan->device, aimed, geometry->views * (int64_t)sizeof *aimed, (void **)&tables->aimed, &tables->aimed_pointer);
+  return status ? status
+                : rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->view, &tables->view_pointer);
+}
+
+// One slice by rows and by columns, as astra_line.h packs it.
+int64_t line_pairs(const rs_geometry *geometry) {
+  const int64_t height = geometry->shape[RS_Y], width = geometry->shape[RS_X];
+  return height * (width + 2) + width * (height + 2);
+}
+
+// The volume as upright kernels read it: (y, x, z), lines along z on 128 bytes.
+int64_t line_floats(const rs_geometry *geometry) { return round_up(geometry->shape[RS_Z] + RS_TEXTURE_BORDER, 32); }
+
+// What forward needs of the workspace.
+void size_forward(const rs_geometry *geometry, astra_tables *tables) {
+  const int32_t *shape = geometry->shape;
+  if (tables->line) {
+    tables->packed_floats = 2 * line_pairs(geometry);
+    tables->blocks = parts(parts(geometry->columns, 32) * geometry->views, 8);
+    return;
+  }
+  if (tables->beams.chunk) {
+    tables->packed_floats = (shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER) * (int64_t)tables->beams.length;
+    tables->blocks = tables->beam_count * geometry->rows;
+    return;
+  }
+  if (tables->upright) {
+    tables->per_lane = geometry->rows > 128 ? 8 : geometry->rows > 64 ? 4 : geometry->rows > 32 ? 2 : 1;
+    tables->packed_floats = (shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER) * line_floats(geometry);
+    tables->blocks = parts(geometry->views, ASTRA_UPRIGHT_VIEWS) * parts(geometry->columns, ASTRA_UPRIGHT_COLUMNS) *
+                     parts(geometry->rows, 32 * tables->per_lane);
+  } else {
+    tables->packed_floats = astra_volume_floats(geometry) * (tables->used[RS_X] + (tables->used[RS_Y] || tables->used[RS_Z]));
+    tables->blocks =
+        parts(round_up(geometry->rows, astra_high(geometry->rows)) * parts(geometry->columns, 32) * geometry->views, ASTRA_THREADS / 32);
+  }
+}
+
+// What back needs of it.
+void size_back(const rs_geometry *geometry, astra_tables *tables) {
+  int64_t floats = astra_image_floats(geometry) * geometry->views;
+  if (tables->line_back) {
+    floats = 2 * (int64_t)geometry->views * (geometry->columns + 2);
+    tables->packed_floats = larger(tables->packed_floats, floats);
+    return;
+  }
+  if (tables->columns.chunk) {
+    const int64_t image = 2 * (int64_t)tables->columns.lines * tables->columns.length, most = larger(1, PASS_FLOATS / image),
+                  passes = parts(geometry->views, most);
+    tables->per_pass = (int32_t)parts(geometry->views, passes);
+    floats = tables->per_pass * image;
+  }
+  tables->packed_floats = larger(tables->packed_floats, floats);
+}
+
+} // namespace
