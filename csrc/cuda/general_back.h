@@ -182,7 +182,9 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
         const bearing voxel = moved(base, step, (float)n);
         if (s.near_columns == 0)
           sum[n] += receive_slowly(p, s, pixels, pitch, s.main == RS_Z ? i + (float)n : i, j, s.main == RS_Z ? k : k + (float)n);
-        else if (s.near_columns <= 3)
+        else if (s.near_columns <= 2)
+          sum[n] += receive<CONE, 2>(p, s, pixels, pitch, voxel);
+        else if (s.near_columns == 3)
           sum[n] += receive<CONE, 3>(p, s, pixels, pitch, voxel);
         else if (s.near_columns == 4)
           sum[n] += receive<CONE, 4>(p, s, pixels, pitch, voxel);
