@@ -11,7 +11,7 @@
 namespace {
 
 constexpr int WIDTH = 16, HEIGHT = THREADS / WIDTH; // a tile of voxels along x and y
-constexpr int VIEWS = 16;                           // views that back prepares at once
+constexpr int VIEWS = 32;                           // views that back prepares at once
 
 __global__ void __launch_bounds__(THREADS) pack(general_problem p, int32_t first, int32_t views, const float *projections, float *packed) {
   const int32_t s = p.supersampling, rows = p.rows * p.sub_rows, columns = p.columns * s, wide = columns + 2 * MARGIN;
@@ -152,6 +152,15 @@ __device__ __attribute__((noinline)) float receive_slowly(const general_problem 
   return sum;
 }
 
+// What the rays of one view add to DEPTH voxels along z.
+template <bool CONE, int DEPTH, int COLUMNS>
+__device__ inline void receive_all(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, float i, float j, float k,
+                                   float *sum) {
+  const bearing base = bearing_of(s, i, j, k), step = step_of(s);
+#pragma unroll
+  for (int n = 0; n < DEPTH; n++) sum[n] += receive<CONE, COLUMNS>(p, s, pixels, pitch, moved(base, step, (float)n));
+}
+
 // A block owns WIDTH x HEIGHT x DEPTH voxels, a thread DEPTH of them; the views are first ... first + count - 1.
 template <bool CONE, int DEPTH>
 __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output output, int32_t first, int32_t count, const float *packed) {
@@ -176,18 +185,18 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
       const float *pixels = packed + (((int64_t)(begin + view) * view_rows + s.first_row + MARGIN) * pitch + s.first_column + MARGIN);
       const float way_z = (float)(-(DEPTH / 2)), i = s.main == RS_X ? way_x : s.main == RS_Y ? way_y : way_z;
       const float j = s.main == RS_X ? way_y : way_x, k = s.main == RS_Z ? way_y : way_z;
-      const bearing base = bearing_of(s, i, j, k), step = step_of(s);
-#pragma unroll
-      for (int n = 0; n < DEPTH; n++) {
-        const bearing voxel = moved(base, step, (float)n);
-        if (s.near_columns == 0)
-          sum[n] += receive_slowly(p, s, pixels, pitch, s.main == RS_Z ? i + (float)n : i, j, s.main == RS_Z ? k : k + (float)n);
-        else if (s.near_columns <= 3)
-          sum[n] += receive<CONE, 3>(p, s, pixels, pitch, voxel);
-        else if (s.near_columns == 4)
-          sum[n] += receive<CONE, 4>(p, s, pixels, pitch, voxel);
-        else
-          sum[n] += receive<CONE, 0>(p, s, pixels, pitch, voxel);
+      switch (s.near_columns) {
+      case 0:
+        for (int n = 0; n < DEPTH; n++) {
+          const float way = (float)n;
+          sum[n] += receive_slowly(p, s, pixels, pitch, s.main == RS_Z ? i + way : i, j, s.main == RS_Z ? k : k + way);
+        }
+        break;
+      case 1:
+      case 2: receive_all<CONE, DEPTH, 2>(p, s, pixels, pitch, i, j, k, sum); break;
+      case 3: receive_all<CONE, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum); break;
+      case 4: receive_all<CONE, DEPTH, 4>(p, s, pixels, pitch, i, j, k, sum); break;
+      default: receive_all<CONE, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
       }
     }
     for (int n = 0; n < DEPTH; n++) total[n] += sum[n];

@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int GROUP = 16; // neighbouring views whose blocks of rays run side by side
+constexpr int GROUP = 32; // neighbouring views whose blocks of rays run side by side
 
 // [z][y][x] to [y][x][z] with a border of zeros.
 __global__ void __launch_bounds__(THREADS) pack_volume(upright_problem p, const float *volume, float *packed) {
