@@ -5,17 +5,21 @@
 constexpr int SLICE_WIDTH = 32;     // voxels of a tile: the lanes of a warp
 constexpr int SLICE_TILE_BITS = 25; // of positions inside a tile, counted from its middle
 
-// A view as the voxels of a tile see it: the position of its middle on the detector, and steps from voxel to voxel.
-struct slice_line {
-  int32_t middle, along_y, along_x;
+// A view as the voxels of a tile see it: the position of its middle behind column `low`, steps from voxel to voxel, and its place in the
+// projections.
+struct __align__(16) slice_line {
+  uint32_t middle;
+  int32_t along_y, along_x;
   float pitch;
+  int32_t low, view;
+  float length;
 };
 
 // A tile has ROWS voxels a thread, WARPS x ROWS rows. So many threads make a group, which does a part of the views, in stages.
 template <int WARPS> constexpr int SLICE_STAGE = WARPS < 8 ? 16 : 8; // views
 
 template <int CHANNELS, int ROWS, int WARPS> static inline size_t slice_back_bytes(int groups, int32_t columns) {
-  const size_t stages = (size_t)groups * 2 * SLICE_STAGE<WARPS> * (columns * sizeof(slice_pair<CHANNELS>) + sizeof(slice_line));
+  const size_t stages = (size_t)groups * SLICE_STAGE<WARPS> * (2 * columns * sizeof(slice_pair<CHANNELS>) + 3 * sizeof(slice_line));
   const size_t partial = (size_t)(groups - 1) * 32 * WARPS * ROWS * CHANNELS * sizeof(float);
   return stages > partial ? stages : partial;
 }
@@ -25,6 +29,7 @@ template <int CHANNELS, int ROWS, int WARPS>
 __global__ void __launch_bounds__(1024, 1)
     slice_back(slice_plane plane, const float *projections, slice_lanes lanes, rs_output output, int32_t columns) {
   constexpr int HEIGHT = WARPS * ROWS, GROUP = 32 * WARPS, STAGE = SLICE_STAGE<WARPS>, VIEWS = STAGE / WARPS;
+  constexpr double TILE_ONE = 1 << SLICE_TILE_BITS;
   constexpr int PARTS = (HEIGHT + SLICE_WIDTH + 4 + 31) / 32; // columns of a view that a lane brings
   RS_SHARED(float, shared);
   const int groups = blockDim.x / GROUP, group = threadIdx.x / GROUP, t = threadIdx.x % GROUP;
@@ -37,39 +42,47 @@ __global__ void __launch_bounds__(1024, 1)
   const int32_t share = (plane.views + groups - 1) / groups, begin = group * share;
   const int32_t end = begin + share < plane.views ? begin + share : plane.views;
   const int stage_floats = STAGE * columns * 2 * CHANNELS;
-  slice_line *lines = reinterpret_cast<slice_line *>(shared + (size_t)groups * 2 * stage_floats) + group * 2 * STAGE;
+  slice_line *lines = reinterpret_cast<slice_line *>(shared + (size_t)groups * 2 * stage_floats) + group * 3 * STAGE;
   float *stages = shared + group * 2 * stage_floats;
 
-  slice_pair<CHANNELS> held[VIEWS][PARTS];
-  auto fetch = [&](int32_t from, int which) { // a warp reads VIEWS views of the stage that begins with view `from`
-#pragma unroll
-    for (int n = 0; n < VIEWS; n++) {
-      const int k = warp * VIEWS + n;
-      const bool there = from + k < end;
-      const stack_view &view = plane.view[there ? from + k : 0];
+  auto aim = [&](int32_t stage) { // a warp finds the lines of a stage, two ahead of their use
+    const int32_t k = begin + stage * STAGE + lane;
+    if (lane >= STAGE) return;
+    slice_line line = {0, 0, 0, 0, plane.columns, 0, 0}; // all voxels at the column behind the last
+    if (k < end) {
+      const stack_view &view = plane.view[k];
       const double middle = view.origin + view.along_y * (y + HEIGHT / 2) + view.along_x * (x + SLICE_WIDTH / 2);
       const double least = middle - fabs(view.along_y) * (HEIGHT / 2) - fabs(view.along_x) * (SLICE_WIDTH / 2) - 1e-5;
-      const bool seen = there && least < plane.columns && least + columns > -1;
-      const int32_t low = seen ? (int32_t)floor(least) : 0;
-      if (lane == 0) {
-        slice_line line = {0, 0, 0, view.pitch}; // all voxels at column 0 of nothing
-        if (seen) {
-          line.middle = (int32_t)lrint(ldexp(middle - low, SLICE_TILE_BITS));
-          line.along_y = (int32_t)lrint(ldexp(view.along_y, SLICE_TILE_BITS));
-          line.along_x = (int32_t)lrint(ldexp(view.along_x, SLICE_TILE_BITS));
-        }
-        lines[which * STAGE + k] = line;
+      if (least < plane.columns && least + columns > -1) {
+        line = {0,
+                (int32_t)lrint(view.along_y * TILE_ONE),
+                (int32_t)lrint(view.along_x * TILE_ONE),
+                view.pitch,
+                (int32_t)floor(least),
+                view.view,
+                view.length};
+        line.middle = (uint32_t)llrint((middle - line.low) * TILE_ONE);
       }
-      const float *row = projections + (int64_t)view.view * plane.columns;
+    }
+    lines[stage % 3 * STAGE + lane] = line;
+  };
+  slice_pair<CHANNELS> held[VIEWS][PARTS];
+  auto fetch = [&](int32_t stage) { // a warp reads VIEWS views of a stage
+#pragma unroll
+    for (int n = 0; n < VIEWS; n++) {
+      const slice_line &line = lines[stage % 3 * STAGE + warp * VIEWS + n];
+      const float length = line.length;
+      const int32_t low = line.low + lane;
+      const float *row = projections + (int64_t)line.view * plane.columns + low;
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
-        const int32_t column = low + p * 32 + lane;
-        const bool wanted = seen && p * 32 + lane < columns;
+        const int32_t column = low + p * 32;
+        const bool wanted = p * 32 + lane < columns;
         const bool here = wanted && column >= 0 && column < plane.columns, behind = wanted && column >= -1 && column < plane.columns - 1;
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) {
-          held[n][p].near[c] = here && c < channels ? view.length * row[c * sinogram + column] : 0;
-          held[n][p].far[c] = behind && c < channels ? view.length * row[c * sinogram + column + 1] : 0;
+          held[n][p].near[c] = here && c < channels ? length * row[c * sinogram + p * 32] : 0;
+          held[n][p].far[c] = behind && c < channels ? length * row[c * sinogram + p * 32 + 1] : 0;
         }
       }
     }
@@ -85,25 +98,28 @@ __global__ void __launch_bounds__(1024, 1)
 
   const int32_t part_bits = plane.part_bits;
   float sum[ROWS][CHANNELS] = {};
-  fetch(begin, 0);
+  if (warp < 2) aim(warp);
+  __syncthreads();
+  fetch(0);
   put(0);
   const int32_t count = (share + STAGE - 1) / STAGE; // the same for all groups
   for (int32_t stage = 0; stage < count; stage++) {
     const int32_t from = begin + stage * STAGE;
     const int which = stage & 1;
     __syncthreads();
-    if (stage + 1 < count) fetch(from + STAGE, which ^ 1);
+    if (stage + 1 < count) fetch(stage + 1);
+    if (warp == stage % WARPS && stage + 2 < count) aim(stage + 2);
     const float *data = stages + which * stage_floats;
     auto add = [&](int k) {
-      const slice_line line = lines[which * STAGE + k];
+      const slice_line line = lines[stage % 3 * STAGE + k];
       const float above = 1 + line.pitch, below = 1 - 2 * line.pitch;
-      int32_t at =
-          (line.middle + (lane - SLICE_WIDTH / 2) * line.along_x + (warp - HEIGHT / 2) * line.along_y) >> (SLICE_TILE_BITS - SLICE_BITS);
-      const int32_t step = line.along_y * (WARPS >> (SLICE_TILE_BITS - SLICE_BITS));
+      uint32_t at = (line.middle + (uint32_t)((lane - SLICE_WIDTH / 2) * line.along_x + (warp - HEIGHT / 2) * line.along_y)) >>
+                    (SLICE_TILE_BITS - SLICE_BITS); // up to 2^7 columns, and no sign
+      const uint32_t step = (uint32_t)line.along_y * (WARPS >> (SLICE_TILE_BITS - SLICE_BITS));
 #pragma unroll
       for (int n = 0; n < ROWS; n++, at += step) {
-        const slice_pair<CHANNELS> pair = slice_get<CHANNELS>(data, k * columns + (at >> SLICE_BITS));
-        const float part = slice_part(at, part_bits);
+        const slice_pair<CHANNELS> pair = slice_get<CHANNELS>(data, k * columns + (int32_t)(at >> SLICE_BITS));
+        const float part = slice_part((int32_t)at, part_bits);
         const float near = __saturatef(fmaf(-line.pitch, part, above)), far = __saturatef(fmaf(line.pitch, part, below));
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) sum[n][c] = fmaf(far, pair.far[c], fmaf(near, pair.near[c], sum[n][c]));

@@ -89,7 +89,7 @@ __device__ static inline void slice_fill(float *shared, const slice_plane &plane
 template <int CHANNELS>
 __global__ void __launch_bounds__(SLICE_THREADS<CHANNELS>, 2 / CHANNELS)
     slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
-  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, THREADS = SLICE_THREADS<CHANNELS>;
+  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, THREADS = SLICE_THREADS<CHANNELS>, SHARES = 8;
   RS_SHARED(float, shared);
   float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
   const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
@@ -161,10 +161,17 @@ __global__ void __launch_bounds__(SLICE_THREADS<CHANNELS>, 2 / CHANNELS)
     const size_t unit = (size_t)((first + c) % lanes.units * sinogram + (int64_t)view.view * plane.columns);
     for (int32_t column = t >> slot_bits; column < plane.columns; column += THREADS >> slot_bits) {
       float sum = 0;
-      for (int k = 0; k < block.count; k++) {
-        const slice_block &other = work.blocks[block.begin + k];
-        const int32_t n = column - other.column;
-        if (n >= 0 && n < other.columns) sum += __ldcg(shares + c * work.share_floats + other.share + (n << slot_bits) + slot);
+      for (int32_t k = 0; k < block.count; k += SHARES) { // so many loads on their way together
+        float share[SHARES];
+#pragma unroll
+        for (int n = 0; n < SHARES; n++) {
+          const slice_block *other = work.blocks + block.begin + (k + n < block.count ? k + n : k);
+          const int32_t behind = column - __ldg(&other->column), columns = k + n < block.count ? __ldg(&other->columns) : 0;
+          const float *part = shares + c * work.share_floats + __ldg(&other->share);
+          share[n] = behind >= 0 && behind < columns ? __ldcg(part + (behind << slot_bits) + slot) : 0;
+        }
+#pragma unroll
+        for (int n = 0; n < SHARES; n++) sum += share[n];
       }
       if (slot < block.views) squares += rs_finish(output, item, unit + column, view.length * sum);
     }
