@@ -2,7 +2,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import "@tensorflow/tfjs-layers"; // brings the stock gradients
-import { type Device, type Operator, operator, parallelBeam, volume } from "raysum";
+import { type Device, type Operator, type OperatorOptions, operator, parallelBeam, volume } from "raysum";
 import { backendName, type ConvPrecision, register } from "raysum/tfjs";
 import { choice } from "./words.ts";
 
@@ -21,11 +21,7 @@ export function precisionOf(device: Device, text: string | undefined): ConvPreci
 }
 
 /** tomosipo's case: `slices` of a unit cube of N^3 voxels, seen by 3N/2 parallel views of 3N/2 columns. */
-export function sliceOperator(
-  N: number,
-  slices: number,
-  options: { device: Device; law: "exact" | "astra" },
-): Operator {
+export function sliceOperator(N: number, slices: number, options: OperatorOptions): Operator {
   const views = (3 * N) / 2;
   return operator(
     volume({ shape: [slices, N, N], size: [slices / N, 1, 1] }),
