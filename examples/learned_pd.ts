@@ -7,6 +7,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { device } from "raysum";
 import { train } from "./support/learned.ts";
+import { precisionOf } from "./support/tensorflow.ts";
 import { fail, formatSeconds } from "./support/terminal.ts";
 import { choice, number, whole } from "./support/words.ts";
 
@@ -18,6 +19,7 @@ const usage = `Usage: bun run examples/learned_pd.ts [options]
   --n_iters K        unrolled iterations of the network (default: 10)
   --noise F          deviation of the noise as a part of the largest value (default: 0.05)
   --seed N           of the noise and the first weights (default: 1)
+  --conv_precision P of convolutions: float32, tf32 (default) or bf16 on a GPU; float32 on the CPU
   --capture          JavaScript runs a step once; then the device repeats it by itself
   --recompute        keeps less memory for the way back and computes more
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
@@ -40,6 +42,7 @@ async function main(): Promise<void> {
       n_iters: { type: "string", default: "10" },
       noise: { type: "string", default: "0.05" },
       seed: { type: "string", default: "1" },
+      conv_precision: { type: "string" },
       capture: { type: "boolean", default: false },
       recompute: { type: "boolean", default: false },
       device: { type: "string" },
@@ -54,6 +57,7 @@ async function main(): Promise<void> {
   if (values.help) return console.log(usage);
   const N = whole("N", values.N, 4);
   if (N % 4 !== 0) throw new Error(`--N ${N}: expected a multiple of 4`);
+  const on = device(values.device);
   const result = await train({
     N,
     epochs: whole("epochs", values.epochs, 1),
@@ -64,7 +68,8 @@ async function main(): Promise<void> {
     seed: number("seed", values.seed, Number.isSafeInteger, "a whole number"),
     captured: values.capture,
     recompute: values.recompute,
-    device: device(values.device),
+    device: on,
+    convPrecision: precisionOf(on, values.conv_precision),
     law: choice("law", values.law, ["exact", "astra"]),
     ...(values.checkpoint !== undefined && { checkpoint: values.checkpoint }),
     ...(values.reference !== undefined && { reference: values.reference }),

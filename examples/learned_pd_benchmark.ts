@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { device } from "raysum";
 import { learnedPrimalDual } from "raysum/nets";
 import { adam, capture, type Layer, layer } from "raysum/tfjs";
-import { sliceOperator, tf, useDevice } from "./support/tensorflow.ts";
+import { precisionOf, sliceOperator, tf, useDevice } from "./support/tensorflow.ts";
 import { fail } from "./support/terminal.ts";
 import { choice, whole } from "./support/words.ts";
 
@@ -23,8 +23,8 @@ const usage = `Usage: bun run examples/learned_pd_benchmark.ts [options]
   --num_iterations_per_trial K   steps of a trial (default: 5)
   --device NAME      cpu, cuda:0, ... (default: RAYSUM_DEVICE, else the first CUDA device, else the CPU)
   --law LAW          exact (default) or astra
-  --precision P      of projections: float32
-  --conv_precision P of convolutions: float32
+  --precision P      of projections: float32 (default), high or half (the arithmetic of float32 where one slice has no other)
+  --conv_precision P of convolutions: float32, tf32 (default) or bf16 on a GPU; float32 on the CPU
   --capture          JavaScript runs a step once; then the device repeats it by itself (one CUDA graph, one list on the CPU)
   --recompute        keep only what goes into each block of convolutions, and compute its inside twice
   --json             one object a line instead of the lines
@@ -60,7 +60,7 @@ async function main(): Promise<void> {
       device: { type: "string" },
       law: { type: "string", default: "exact" },
       precision: { type: "string", default: "float32" },
-      conv_precision: { type: "string", default: "float32" },
+      conv_precision: { type: "string" },
       capture: { type: "boolean", default: false },
       recompute: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
@@ -76,14 +76,14 @@ async function main(): Promise<void> {
   const trials = whole("num_trials", values.num_trials, 1);
   const steps = whole("num_iterations_per_trial", values.num_iterations_per_trial, 1);
   const law = choice("law", values.law, ["exact", "astra"]);
-  const precision = choice("precision", values.precision, ["float32"]);
-  const convPrecision = choice("conv_precision", values.conv_precision, ["float32"]);
+  const precision = choice("precision", values.precision, ["float32", "high", "half"]);
   const { pingpong, recompute, capture: captured } = values;
   if (captured && pingpong)
     throw new Error("--capture: what goes through the host, as --pingpong has it, cannot be captured");
   const on = device(values.device);
-  await useDevice(on);
-  using A = sliceOperator(N, 1, { device: on, law });
+  const convPrecision = precisionOf(on, values.conv_precision);
+  await useDevice(on, convPrecision);
+  using A = sliceOperator(N, 1, { device: on, law, precision });
   const direct = layer(A, { slice: true });
   const network = learnedPrimalDual(A, { iterations, recompute, projector: pingpong ? bounced(direct) : direct });
   const [, views, columns] = A.rangeShape as [number, number, number];

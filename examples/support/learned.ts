@@ -5,7 +5,7 @@ import { type Device, DeviceArray, hollowBox } from "raysum";
 import { readNpy, readSafetensors, writeSafetensors } from "raysum/io";
 import { learnedPrimalDual, type Network, resumeTraining, saveTraining } from "raysum/nets";
 import { figure, imagePanel, linePanel, type Panel } from "raysum/plot";
-import { adam, arrayOf, type CapturedStep, capture, tensorOf } from "raysum/tfjs";
+import { adam, arrayOf, type CapturedStep, type ConvPrecision, capture, tensorOf } from "raysum/tfjs";
 import { sliceOperator, tf, useDevice } from "./tensorflow.ts";
 import { progressBar } from "./terminal.ts";
 
@@ -21,6 +21,7 @@ export interface TrainingOptions {
   readonly seed: number;
   /** Whether the device repeats a step by itself. */
   readonly captured: boolean;
+  readonly convPrecision: ConvPrecision;
   readonly recompute: boolean;
   readonly device: Device;
   readonly law: "exact" | "astra";
@@ -221,7 +222,7 @@ export async function train(given: TrainingOptions): Promise<Trained> {
   const { N, epochs, batch, iterations, seed, recompute, device, law, out } = options;
   if (given.captured && N % batch !== 0)
     throw new Error(`--batch_size ${batch}: expected a divisor of ${N}, as all captured steps are of one size`);
-  await useDevice(device);
+  await useDevice(device, options.convPrecision);
   using A = sliceOperator(N, 1, { device, law });
   const network = learnedPrimalDual(A, { iterations, recompute, seed });
   if (folder !== undefined) network.load(await readSafetensors(join(folder, "weights0.safetensors")));
