@@ -72,7 +72,8 @@ describe("a fused convolution", () => {
   it("is refused with halves where there is no bf16, or not a multiple of 8 channels", () => {
     const form = /^halves \d+: expected arrays of the call with a multiple of 8 channels, in precision bf16$/;
     const bf16 = { precision: ConvolutionPrecision.CONVOLVE_BF16 };
-    for (const halves of [1, 2, 4, 8, 16]) refused(call(CONVOLUTION, { FUSED_HALVES: halves }, bf16), "EARGUMENT", form);
+    for (const halves of [1, 2, 4, 8, 16])
+      refused(call(CONVOLUTION, { FUSED_HALVES: halves }, bf16), "EARGUMENT", form);
     const wide = { inChannels: 8, outChannels: 8 };
     const operands = { FUSED_HALVES: 1, FUSED_A_CHANNELS: 8, FUSED_OUT_CHANNELS: 8 };
     refused(call(CONVOLUTION, operands, wide), "EARGUMENT", form);
