@@ -36,7 +36,9 @@ typedef struct {
 RS_INLINE int rs_convolution_fuses(const rs_convolution *c) {
   for (int k = 0; k < 3; k++)
     if (c->stride[k] != 1 || c->dilation[k] != 1 || c->filter[k] > (k ? 3 : 1)) return 0;
-  return c->precision != RS_CONVOLVE_FLOAT32 && c->before[0] == 0 && c->in[0] == 1 && c->out[0] == 1;
+  const int64_t most = INT32_MAX; // pixels of an image
+  return c->precision != RS_CONVOLVE_FLOAT32 && c->before[0] == 0 && c->in[0] == 1 && c->out[0] == 1 && c->in[1] * c->in[2] <= most &&
+         c->out[1] * c->out[2] <= most && c->in_channels * c->out_channels <= most;
 }
 
 // Element (i, j, k) of the input that meets filter element (d, h, w) at output (z, y, x), along one axis; outside 0 ... in - 1 it is 0.

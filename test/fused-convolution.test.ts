@@ -69,6 +69,19 @@ describe("a fused convolution", () => {
       );
   });
 
+  it("is refused with halves where there is no bf16, or not a multiple of 8 channels", () => {
+    const form = /^halves \d+: expected arrays of the call with a multiple of 8 channels, in precision bf16$/;
+    const bf16 = { precision: ConvolutionPrecision.CONVOLVE_BF16 };
+    for (const halves of [1, 2, 4, 8, 16])
+      refused(call(CONVOLUTION, { FUSED_HALVES: halves }, bf16), "EARGUMENT", form);
+    const wide = { inChannels: 8, outChannels: 8 };
+    const operands = { FUSED_HALVES: 1, FUSED_A_CHANNELS: 8, FUSED_OUT_CHANNELS: 8 };
+    refused(call(CONVOLUTION, operands, wide), "EARGUMENT", form);
+    refused(call(CONVOLUTION, operands, { ...wide, ...bf16 }), "EPOINTER", /^out 0x\w+: 640 bytes are needed/);
+    const back = TensorConvolution.CONVOLUTION_INPUT_GRADIENT;
+    refused(call(back, { ...operands, FUSED_HALVES: 4 }, { ...wide, ...bf16 }), "EARGUMENT", form);
+  });
+
   it("is refused for what the gradient of a filter does not have, and for memory that is not there", () => {
     const ofFilter = { FUSED_OUT: filter, FUSED_B: result };
     for (const extra of [{ FUSED_RELU: 1 }, { FUSED_BIAS: image }])

@@ -14,32 +14,61 @@ constexpr int PRODUCT_THREADS = TILE_ROWS / 2 * 32;
 // k = t + 4, so that a lane has neighbours in one load.
 template <int PRECISION, int STEPS, int EIGHTS>
 __device__ inline void stage_filter(uint32_t *filter, const tiled &p, int first_channel, int first_column) {
-  constexpr int PER = rs_per_word<PRECISION>;
+  constexpr int PER = rs_per_word<PRECISION>, GROUPS = EIGHTS > 1 ? 2 : 1, PAIRS = EIGHTS / GROUPS;
   const int taps = p.taps_y * p.taps_x;
-  for (int i = threadIdx.x; i < taps * STEPS * EIGHTS * 64; i += PRODUCT_THREADS) {
-    constexpr int GROUPS = EIGHTS > 1 ? 2 : 1, UNIT = GROUPS * 64;
-    const int half = i % 2, group = i / 2 % GROUPS, lane = i / 2 / GROUPS % 32, rest = i / UNIT;
-    const int column = first_column + (rest % (EIGHTS / GROUPS) * GROUPS + group) * 8 + lane / 4;
-    const int step = rest / (EIGHTS / GROUPS) % STEPS, tap = rest / (EIGHTS / GROUPS) / STEPS;
-    const int channel = first_channel + (step * 8 + lane % 4 * 2 + half) * PER;
-    float values[2] = {0, 0};
-#pragma unroll
-    for (int k = 0; k < PER; k++)
-      if (channel + k < p.channels && column < p.columns) // the filter is [tap][in channel][out channel]
-        values[k] = __ldg(p.b + (p.backwards ? ((int64_t)(taps - 1 - tap) * p.columns + column) * p.channels + channel + k
-                                             : ((int64_t)tap * p.channels + channel + k) * p.columns + column));
-    filter[i] = PER == 1 ? rs_tf32(values[0]) : rs_bf16(values[0], values[1]);
-  }
+  // The filter is [tap][in channel][out channel].
+  const int by_tap = p.channels * p.columns, by_channel = p.backwards ? 1 : p.columns, by_column = p.backwards ? p.channels : 1;
+  in_batches<float2>(
+      taps * STEPS * EIGHTS * 64, PRODUCT_THREADS,
+      [=](int i, bool there) {
+        const int half = i % 2, group = i / 2 % GROUPS, lane = i / 2 / GROUPS % 32, rest = i / 64 / GROUPS;
+        const int column = first_column + (rest % PAIRS * GROUPS + group) * 8 + lane / 4;
+        const int step = rest / PAIRS % STEPS, tap = rest / PAIRS / STEPS;
+        const int channel = first_channel + (step * 8 + lane % 4 * 2 + half) * PER;
+        const float *from =
+            p.b + (int64_t)(p.backwards ? taps - 1 - tap : tap) * by_tap + (int64_t)channel * by_channel + (int64_t)column * by_column;
+        const bool inside = there && column < p.columns;
+        return make_float2(inside && channel < p.channels ? __ldg(from) : 0,
+                           PER == 2 && inside && channel + 1 < p.channels ? __ldg(from + by_channel) : 0);
+      },
+      [=](int i, float2 value) { filter[i] = PER == 1 ? rs_tf32(value.x) : rs_bf16(value.x, value.y); });
 }
 
-// A value of the result, to be finished and written.
-__device__ inline void finish_value(const tiled &p, int64_t pixel, int column, float value) {
-  if (column >= p.columns) return;
-  if (p.bias) value += __ldg(p.bias + column);
-  if (p.add && column < p.out.channels[0]) value += __ldg(p.add + pixel * p.out.channels[0] + column);
-  if (p.relu) value = value < 0 ? 0 : value; // NaN stays
-  if (p.mask && !(__ldg(p.mask + pixel * p.columns + column) > 0)) value = 0;
-  int channel = column;
+// What is done to two neighbouring channels of a result: something is added, and they are dropped where the mask is not above 0.
+struct around {
+  float2 add, mask;
+};
+
+// pairs: the result is one array of an even number of channels without anything to add.
+__device__ inline around around_of(const tiled &p, bool pairs, int64_t pixel, int column) {
+  around a = {make_float2(0, 0), make_float2(1, 1)};
+  if (column >= p.columns) return a;
+  const bool two = column + 1 < p.columns;
+  const int64_t at = pixel * p.columns + column;
+  if (p.bias) a.add = make_float2(__ldg(p.bias + column), two ? __ldg(p.bias + column + 1) : 0);
+  if (p.add) {
+    const int channels = (int)p.out.channels[0];
+    if (column < channels) a.add.x += __ldg(p.add + pixel * channels + column);
+    if (column + 1 < channels) a.add.y += __ldg(p.add + pixel * channels + column + 1);
+  }
+  if (!p.mask) return a;
+  if (p.halves & RS_HALVES_MASK) {
+    const uint32_t word = __ldg((const uint32_t *)p.mask + at / 2);
+    a.mask = make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000));
+  } else if (pairs)
+    a.mask = __ldg((const float2 *)(p.mask + at));
+  else
+    a.mask = make_float2(__ldg(p.mask + at), two ? __ldg(p.mask + at + 1) : 0);
+  return a;
+}
+
+__device__ inline float finished(const tiled &p, float value, float add, float mask) {
+  value += add;
+  if (p.relu && value < 0) value = 0; // NaN stays
+  return mask > 0 ? value : 0;
+}
+
+__device__ inline void put_channel(const tiled &p, int64_t pixel, int channel, float value) {
 #pragma unroll
   for (int k = 0; k < 3; k++) {
     const int channels = (int)p.out.channels[k];
@@ -48,29 +77,23 @@ __device__ inline void finish_value(const tiled &p, int64_t pixel, int column, f
   }
 }
 
-// Two neighbouring channels, of an even number of them in one array without anything to add.
-__device__ inline void finish_pair(const tiled &p, int64_t pixel, int column, float2 value) {
+__device__ inline void finish(const tiled &p, bool pairs, int64_t pixel, int column, float2 value, const around &a) {
   if (column >= p.columns) return;
+  value = make_float2(finished(p, value.x, a.add.x, a.mask.x), finished(p, value.y, a.add.y, a.mask.y));
   const int64_t at = pixel * p.columns + column;
-  if (p.bias) value = make_float2(value.x + __ldg(p.bias + column), value.y + __ldg(p.bias + column + 1));
-  if (p.relu) value = make_float2(value.x < 0 ? 0 : value.x, value.y < 0 ? 0 : value.y);
-  if (p.mask) {
-    float2 mask;
-    if (p.halves & RS_HALVES_MASK) {
-      const uint32_t word = __ldg((const uint32_t *)p.mask + at / 2);
-      mask = make_float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000));
-    } else
-      mask = __ldg((const float2 *)(p.mask + at));
-    value = make_float2(mask.x > 0 ? value.x : 0, mask.y > 0 ? value.y : 0);
-  }
   if (p.halves & RS_HALVES_OUT)
     *((uint32_t *)p.out.at[0] + at / 2) = rs_bf16(value.x, value.y);
-  else
+  else if (pairs)
     *(float2 *)(p.out.at[0] + at) = value;
+  else {
+    put_channel(p, pixel, column, value.x);
+    put_channel(p, pixel, column + 1, value.y);
+  }
 }
 
-// STEPS times 8 words of depth at a time, EIGHTS times 8 columns.
-template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds__(PRODUCT_THREADS) convolve_tiles(tiled p) {
+// STEPS times 8 words of depth at a time, EIGHTS times 8 columns; NINE: the filter is 3 x 3.
+template <int PRECISION, int STEPS, int EIGHTS, bool NINE>
+__global__ void __launch_bounds__(PRODUCT_THREADS, EIGHTS == 1 ? 4 : 3) convolve_tiles(tiled p) {
   constexpr int WORDS = STEPS * 8, STRIDE = paired_stride<WORDS>, CHANNELS = WORDS * rs_per_word<PRECISION>;
   RS_SHARED(uint32_t, filter);
   uint32_t *tile = filter + p.taps_y * p.taps_x * STEPS * EIGHTS * 64;
@@ -90,8 +113,9 @@ template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds_
                                      PRODUCT_THREADS);
       __syncthreads();
       const uint32_t *right_at = filter + lane * (EIGHTS > 1 ? 4 : 2);
-      for (int y = 0; y < p.taps_y; y++)
-        for (int x = 0; x < p.taps_x; x++) {
+      for (int y = 0; y < (NINE ? 3 : p.taps_y); y++)
+#pragma unroll(NINE ? 3 : 1)
+        for (int x = 0; x < (NINE ? 3 : p.taps_x); x++) {
           const uint32_t *left_at = tile + ((2 * warp + y) * PITCH + x + g) * STRIDE + 2 * t;
 #pragma unroll
           for (int step = 0; step < STEPS; step++) {
@@ -120,40 +144,42 @@ template <int PRECISION, int STEPS, int EIGHTS> __global__ void __launch_bounds_
           right_at += STEPS * EIGHTS * 64;
         }
     }
+    constexpr int TOGETHER = EIGHTS == 1 ? 8 : 2; // pixels of a thread, whose surroundings are asked for at once
 #pragma unroll
-    for (int m = 0; m < 4; m++)
+    for (int first = 0; first < 8; first += TOGETHER) {
+      around arounds[TOGETHER][EIGHTS];
+      int64_t pixels[TOGETHER];
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        const int y = place.top + 2 * warp + m / 2, x = place.left + m % 2 * 16 + half * 8 + g;
-        if (y >= p.height || x >= p.width) continue;
-        const int64_t pixel = (place.image * p.height + y) * p.width + x;
+      for (int k = 0; k < TOGETHER; k++) {
+        const int m = (first + k) / 2, y = place.top + 2 * warp + m / 2, x = place.left + m % 2 * 16 + (first + k) % 2 * 8 + g;
+        pixels[k] = y < p.height && x < p.width ? (place.image * p.height + y) * p.width + x : -1;
+#pragma unroll
+        for (int n = 0; n < EIGHTS; n++)
+          if (pixels[k] >= 0) arounds[k][n] = around_of(p, pairs, pixels[k], first_column + n * 8 + t * 2);
+      }
+#pragma unroll
+      for (int k = 0; k < TOGETHER; k++)
 #pragma unroll
         for (int n = 0; n < EIGHTS; n++) {
-          const int column = first_column + n * 8 + t * 2;
-          const float2 value = make_float2(sums[m][n][half * 2], sums[m][n][half * 2 + 1]);
-          if (pairs)
-            finish_pair(p, pixel, column, value);
-          else {
-            finish_value(p, pixel, column, value.x);
-            finish_value(p, pixel, column + 1, value.y);
-          }
+          const float *sum = sums[(first + k) / 2][n] + (first + k) % 2 * 2;
+          if (pixels[k] >= 0) finish(p, pairs, pixels[k], first_column + n * 8 + t * 2, make_float2(sum[0], sum[1]), arounds[k][n]);
         }
-      }
+    }
   }
 }
 
 // As many blocks as are at work at once share the tiles out, so that each reads the filter once.
-template <int PRECISION, int STEPS, int EIGHTS> int32_t run_tiles(rs_operation *o, const tiled &p) {
+template <int PRECISION, int STEPS, int EIGHTS, bool NINE> int32_t run_tiles(rs_operation *o, const tiled &p) {
   const size_t shared =
       sizeof(uint32_t) * (p.taps_y * p.taps_x * STEPS * EIGHTS * 64 + (TILE_ROWS + p.taps_y - 1) * PITCH * paired_stride<STEPS * 8>);
   const int64_t fit = (200 << 10) / shared, most = rs_cuda_multiprocessors(p.device) * (fit < 6 ? fit : 6);
   const dim3 grid((unsigned)(p.tiles < most ? p.tiles : most), (unsigned)((p.columns + EIGHTS * 8 - 1) / (EIGHTS * 8)));
-  return RS_LAUNCH((convolve_tiles<PRECISION, STEPS, EIGHTS>), grid, PRODUCT_THREADS, shared, rs_cuda_stream(o), p);
+  return RS_LAUNCH((convolve_tiles<PRECISION, STEPS, EIGHTS, NINE>), grid, PRODUCT_THREADS, shared, rs_cuda_stream(o), p);
 }
 
 template <int PRECISION, int STEPS> int32_t run_columns(rs_operation *o, const tiled &p) {
-  if (p.columns <= 8) return run_tiles<PRECISION, STEPS, 1>(o, p);
-  return p.columns <= 16 ? run_tiles<PRECISION, STEPS, 2>(o, p) : run_tiles<PRECISION, STEPS, 4>(o, p);
+  if (p.taps_y != 3 || p.taps_x != 3) return run_tiles<PRECISION, STEPS, 4, false>(o, p);
+  return p.columns <= 8 ? run_tiles<PRECISION, STEPS, 1, true>(o, p) : run_tiles<PRECISION, STEPS, 4, true>(o, p);
 }
 
 template <int PRECISION> int32_t run_product(rs_operation *o, const tiled &p) {

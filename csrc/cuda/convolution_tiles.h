@@ -36,13 +36,29 @@ __device__ static inline tile_place tile_at(const tiled &p, int64_t tile) {
 
 // A channel of a pixel; 0 beyond the last.
 __device__ static inline float channel_at(const rs_channel_pieces &pieces, int64_t pixel, int channel) {
+  const float *from = nullptr;
 #pragma unroll
   for (int k = 0; k < 3; k++) {
     const int channels = (int)pieces.channels[k];
-    if (channel < channels) return __ldg(pieces.at[k] + pixel * channels + channel);
+    if (channel >= 0 && channel < channels) from = pieces.at[k] + pixel * channels + channel;
     channel -= channels;
   }
-  return 0;
+  return from ? __ldg(from) : 0;
+}
+
+// What a thread asks for from device memory before it uses the first of it: latency is what staging is made of.
+constexpr int IN_FLIGHT = 8;
+
+// Calls put(i, get(i)) for i = threadIdx.x, threadIdx.x + threads ... below count, with IN_FLIGHT values on their way at a time.
+template <class Value, class Get, class Put> __device__ inline void in_batches(int count, int threads, Get get, Put put) {
+  for (int first = threadIdx.x; first < count; first += IN_FLIGHT * threads) {
+    Value values[IN_FLIGHT];
+#pragma unroll
+    for (int k = 0; k < IN_FLIGHT; k++) values[k] = get(first + k * threads, first + k * threads < count);
+#pragma unroll
+    for (int k = 0; k < IN_FLIGHT; k++)
+      if (first + k * threads < count) put(first + k * threads, values[k]);
+  }
 }
 
 // Brings `rows` rows of COLUMNS pixels, from pixel (top, left) of an image on, into a tile: WORDS words a pixel from channel `first`
@@ -51,46 +67,48 @@ template <int PRECISION, int WORDS, int COLUMNS>
 __device__ inline void stage(uint32_t *tile, int stride, const rs_channel_pieces &pieces, int halves, int quads, int channels, int first,
                              int64_t image, int rows, int top, int left, int height, int width, int threads) {
   constexpr int PER = rs_per_word<PRECISION>;
+  const int64_t start = image * height * width; // pixels before this image
+  // The pixel of the image that lies in the tile's, or below 0.
+  const auto pixel_at = [=](int pixel) {
+    const int y = top + pixel / COLUMNS, x = left + pixel % COLUMNS;
+    return y >= 0 && y < height && x >= 0 && x < width ? y * width + x : -1;
+  };
   if (PER == 2 && halves) {
     constexpr int EIGHTHS = WORDS / 4; // of a pixel: 8 channels each
-    const uint4 *from = (const uint4 *)pieces.at[0];
-#pragma unroll 4
-    for (int i = threadIdx.x; i < rows * COLUMNS * EIGHTHS; i += threads) {
-      const int part = i % EIGHTHS, pixel = i / EIGHTHS, y = top + pixel / COLUMNS, x = left + pixel % COLUMNS;
-      uint4 words = make_uint4(0, 0, 0, 0);
-      if (y >= 0 && y < height && x >= 0 && x < width && first + 8 * part < channels)
-        words = __ldg(from + ((image * height + y) * width + x) * (channels / 8) + first / 8 + part);
-      *(uint4 *)(tile + pixel * stride + part * 4) = words;
-    }
-    return;
-  }
-  if (quads) {
+    const uint4 *from = (const uint4 *)pieces.at[0] + start * (channels / 8) + first / 8;
+    in_batches<uint4>(
+        rows * COLUMNS * EIGHTHS, threads,
+        [=](int i, bool there) {
+          const int pixel = pixel_at(i / EIGHTHS), part = i % EIGHTHS;
+          const bool inside = there && pixel >= 0 && first + 8 * part < channels;
+          return inside ? __ldg(from + (int64_t)pixel * (channels / 8) + part) : make_uint4(0, 0, 0, 0);
+        },
+        [=](int i, uint4 words) { *(uint4 *)(tile + i / EIGHTHS * stride + i % EIGHTHS * 4) = words; });
+  } else if (quads) {
     constexpr int QUADS = WORDS * PER / 4;
-    const float4 *from = (const float4 *)pieces.at[0];
-#pragma unroll 4
-    for (int i = threadIdx.x; i < rows * COLUMNS * QUADS; i += threads) {
-      const int quad = i % QUADS, pixel = i / QUADS, y = top + pixel / COLUMNS, x = left + pixel % COLUMNS;
-      float4 value = make_float4(0, 0, 0, 0);
-      if (y >= 0 && y < height && x >= 0 && x < width && first + 4 * quad < channels)
-        value = __ldg(from + ((image * height + y) * width + x) * (channels / 4) + first / 4 + quad);
-      uint32_t *to = tile + pixel * stride + quad * (4 / PER);
-      if (PER == 1)
-        *(uint4 *)to = make_uint4(rs_tf32(value.x), rs_tf32(value.y), rs_tf32(value.z), rs_tf32(value.w));
-      else
-        *(uint2 *)to = make_uint2(rs_bf16(value.x, value.y), rs_bf16(value.z, value.w));
-    }
-    return;
-  }
-#pragma unroll 4
-  for (int i = threadIdx.x; i < rows * COLUMNS * WORDS; i += threads) {
-    const int word = i % WORDS, pixel = i / WORDS, y = top + pixel / COLUMNS, x = left + pixel % COLUMNS;
-    const int channel = first + word * PER;
-    const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-    const int64_t at = (image * height + y) * width + x;
-    const float low = inside ? channel_at(pieces, at, channel) : 0;
-    if (PER == 1)
-      tile[pixel * stride + word] = rs_tf32(low);
-    else
-      tile[pixel * stride + word] = rs_bf16(low, inside ? channel_at(pieces, at, channel + 1) : 0);
+    const float4 *from = (const float4 *)pieces.at[0] + start * (channels / 4) + first / 4;
+    in_batches<float4>(
+        rows * COLUMNS * QUADS, threads,
+        [=](int i, bool there) {
+          const int pixel = pixel_at(i / QUADS), quad = i % QUADS;
+          const bool inside = there && pixel >= 0 && first + 4 * quad < channels;
+          return inside ? __ldg(from + (int64_t)pixel * (channels / 4) + quad) : make_float4(0, 0, 0, 0);
+        },
+        [=](int i, float4 value) {
+          uint32_t *to = tile + i / QUADS * stride + i % QUADS * (4 / PER);
+          if (PER == 1)
+            *(uint4 *)to = make_uint4(rs_tf32(value.x), rs_tf32(value.y), rs_tf32(value.z), rs_tf32(value.w));
+          else
+            *(uint2 *)to = make_uint2(rs_bf16(value.x, value.y), rs_bf16(value.z, value.w));
+        });
+  } else {
+    in_batches<float2>(
+        rows * COLUMNS * WORDS, threads,
+        [=](int i, bool there) {
+          const int pixel = pixel_at(i / WORDS), channel = first + i % WORDS * PER;
+          if (!there || pixel < 0) return make_float2(0, 0);
+          return make_float2(channel_at(pieces, start + pixel, channel), PER == 2 ? channel_at(pieces, start + pixel, channel + 1) : 0);
+        },
+        [=](int i, float2 value) { tile[i / WORDS * stride + i % WORDS] = PER == 1 ? rs_tf32(value.x) : rs_bf16(value.x, value.y); });
   }
 }
