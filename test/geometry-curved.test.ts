@@ -227,7 +227,7 @@ describe("curved detectors", () => {
   });
 
   it("that are none are refused, in C", () => {
-    const header = [1, 4, 4, 4, 1, 1, 1, 0, 0, 0, 1, 2, 3, 1, 0, 1];
+    const header = [1, 4, 4, 4, 1, 1, 1, 0, 0, 0, 1, 2, 3, 1, 0, 1, 0];
     const view = [0, -5, 0, 0, 5, 0, 2, 0, 0, 0, 0, 1, 10];
     const create = (at: number, value: number, kind = 1) => {
       const numbers = Float64Array.from([kind, ...header.slice(1), ...view.with(at, value)]);
