@@ -236,7 +236,8 @@ describe("the memory of a device", () => {
   it("goes back to the system by trimming, but for segments in use", () => {
     cpu.trimMemory();
     const before = cpu.memory();
-    const bytes = before.cached + 80 * MiB; // what fits in no free part of a segment in use is a segment of its own
+    // What fits in no free part of a segment in use is a segment of its own; segments are multiples of 2 MiB.
+    const bytes = Math.ceil(before.cached / (2 * MiB)) * 2 * MiB + 80 * MiB;
     using big = DeviceArray.empty([bytes / 4], on);
     using other = DeviceArray.empty([bytes / 4], on);
     big.dispose();
