@@ -212,8 +212,8 @@ fuzz:
 	@mkdir -p build/fuzz/corpus
 	ASAN_OPTIONS=allocator_may_return_null=1 build/fuzz/abi -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -len_control=0 -timeout=20 \
 	  -rss_limit_mb=4096 -malloc_limit_mb=4096 -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus
-$(BUILD)/abi: test/fuzz/abi.c $(OBJECTS)
-	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Icsrc -o $@ $^ $(LDLIBS)
+$(BUILD)/abi: test/fuzz/abi.c test/fuzz/tensors.h $(OBJECTS)
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -Icsrc -o $@ $(filter-out %.h,$^) $(LDLIBS)
 
 benchmark: $(NODE_MODULES) $(CPU_LIBRARY)
 	$(BUN) run examples/benchmark.ts $(BENCH_ARGS)

@@ -25,9 +25,10 @@ int32_t rs_tensor_gather(int64_t out, int64_t a, int64_t index, int64_t batch, i
   rs_tensor_gathering g = {.batch = batch, .outer = outer, .axis = axis, .inner = inner, .picks = picks};
   int64_t a_count = rs_check_product(&check, "gather source", 4, (const int64_t[]){batch, outer, axis, inner});
   int64_t out_count = rs_check_product(&check, "gather result", 4, (const int64_t[]){batch, outer, picks, inner});
+  int64_t index_count = rs_check_product(&check, "gather index", 2, (const int64_t[]){batch, picks});
   g.out = (int32_t *)rs_check_floats(&check, out, out_count, "out");
   g.a = rs_check_operand(&check, a, a_count, g.out, out_count, "a");
-  g.index = rs_check_operand(&check, index, batch * picks, g.out, out_count, "index");
+  g.index = rs_check_operand(&check, index, index_count, g.out, out_count, "index");
   return rs_tensor_push(&check, "tensor_gather", run_gather, rs_cuda_tensor_gather, &g, sizeof g);
 }
 

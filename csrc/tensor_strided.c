@@ -132,6 +132,7 @@ static rs_tensor_strided layout(rs_check *check, int32_t rank, const int64_t *ta
     return s;
   }
   s.count = rs_check_product(check, "extents", rank, table);
+  if (check->status) return s;
   int64_t stride = 1;
   for (int k = rank - 1; k >= 0; k--) {
     s.extent[k] = table[k];
@@ -157,7 +158,7 @@ static void operand(rs_check *check, rs_tensor_strided *s, int which, int64_t po
     if (stride < 0) low += steps * stride;
     if (stride > 0) high += steps * stride;
   }
-  int32_t *first = (int32_t *)rs_check_floats(check, pointer + low * 4, high - low + 1, what);
+  int32_t *first = (int32_t *)rs_check_floats(check, (int64_t)((uint64_t)pointer + (uint64_t)low * 4), high - low + 1, what);
   s->operand[which] = first ? first - low : NULL;
   if (which == 0 || check->status) return;
   // The same element of out and an operand may share memory; any other overlap would let one task read what another has written.

@@ -14,6 +14,7 @@
 #define MOST_LIVE 24
 #define MOST_VIEWS 24
 #define MOST_ELEMENTS 6000
+#define MOST_SAMPLES (1 << 27) // that the projections of an input may take
 #define CHECK(condition)                                                               \
   do {                                                                                 \
     if (!(condition)) fprintf(stderr, "line %d: %s\n", __LINE__, #condition), abort(); \
@@ -34,11 +35,16 @@ typedef struct {
   int64_t pointer, bytes;
 } array;
 static array arrays[MOST_LIVE], freed[MOST_LIVE];
-static struct { int64_t number, rows, views, columns, shape[3]; } plans[MOST_LIVE];
+static struct {
+  int64_t number, rows, views, columns, shape[3];
+  double samples;
+} plans[MOST_LIVE];
 static struct { int64_t number, bytes; } downloads[MOST_LIVE];
 static int array_count, freed_count, plan_count, download_count;
 static float owned[4096]; // memory that is adopted
 static uint8_t *host;     // the caller's side of transfers
+static int64_t capture;   // that records, or 0
+static double samples;    // that the projections of this input have taken
 
 static int32_t told(int32_t status) {
   uint8_t text[512];
@@ -127,7 +133,13 @@ static void free_array(void) {
     return;
   }
   uint32_t i = below((uint32_t)array_count);
-  CHECK(told(rs_free(arrays[i].pointer)) == RS_OK);
+  int32_t status = told(rs_free(arrays[i].pointer));
+  if (status && capture) { // memory of another owner that a capture uses stays until that is freed
+    CHECK(told(rs_capture_free(capture)) == RS_OK);
+    capture = 0;
+    status = told(rs_free(arrays[i].pointer));
+  }
+  CHECK(status == RS_OK);
   freed[freed_count < MOST_LIVE ? freed_count++ : (int)below(MOST_LIVE)] = arrays[i];
   arrays[i] = arrays[--array_count];
 }
@@ -150,6 +162,7 @@ static void create_plan(void) {
   numbers[RS_VIEWS] = (double)views;
   numbers[RS_ROWS] = 1 + below(40);
   numbers[RS_COLUMNS] = 1 + below(40);
+  numbers[RS_PRECISION] = below(3);
   if (one_slice) numbers[RS_SHAPE] = numbers[RS_ROWS] = 1;
   numbers[RS_DETECTOR_SUPERSAMPLING] = below(4) ? 1 : 1 + below(3);
   numbers[RS_LAW] = below(2) ? RS_EXACT : below(3);
@@ -172,11 +185,13 @@ static void create_plan(void) {
     uint32_t place = byte();
     numbers[place % (uint32_t)count] = place & 1 ? absurd_number() : (double)absurd();
   }
-  // One number is one 2^20 of something: no geometry of more memory than a small machine has.
+  // One number may be 2^20: no geometry of more memory or work than a small machine has.
   double size = numbers[RS_SHAPE] * numbers[RS_SHAPE + 1] * numbers[RS_SHAPE + 2];
   double rays =
       numbers[RS_ROWS] * numbers[RS_COLUMNS] * numbers[RS_VIEWS] * numbers[RS_DETECTOR_SUPERSAMPLING] * numbers[RS_DETECTOR_SUPERSAMPLING];
-  if (size > 1 << 24 || rays > 1 << 24) numbers[RS_BEAM] = 2;
+  double longest = fmax(numbers[RS_SHAPE], fmax(numbers[RS_SHAPE + 1], numbers[RS_SHAPE + 2])),
+         work = rays * longest + size * numbers[RS_VIEWS] * pow(numbers[RS_VOXEL_SUPERSAMPLING], 3);
+  if (!(size <= 1 << 24 && rays <= 1 << 24 && work <= 1 << 26)) numbers[RS_BEAM] = 2;
   double *exact = malloc(sizeof *exact * (size_t)count); // so that one number too many is seen
   memcpy(exact, numbers, sizeof *exact * (size_t)count);
   int64_t given = byte() < 245 ? count : below(20);
@@ -188,6 +203,7 @@ static void create_plan(void) {
   plans[plan_count].views = (int64_t)numbers[RS_VIEWS];
   plans[plan_count].columns = (int64_t)numbers[RS_COLUMNS];
   for (int k = 0; k < 3; k++) plans[plan_count].shape[k] = (int64_t)numbers[RS_SHAPE + k];
+  plans[plan_count].samples = work;
   plan_count++;
 }
 
@@ -224,6 +240,8 @@ static void project(void) {
   int64_t number = byte() < 250 ? plans[i].number : absurd(), batch = 1 + below(3);
   int64_t one = 4 * plans[i].rows * plans[i].views * plans[i].columns,
           volume = 4 * plans[i].shape[0] * plans[i].shape[1] * plans[i].shape[2];
+  samples += plans[i].samples * (double)batch;
+  if (samples > MOST_SAMPLES) return;
   int64_t y = good_pointer(one * batch), x = good_pointer(volume * batch);
   int32_t accumulate = (int32_t)below(3);
   switch (below(4)) {
@@ -296,6 +314,8 @@ static void end_download(void) {
   if (status == RS_OK) downloads[i] = downloads[--download_count];
 }
 
+#include "tensors.h"
+
 static void queue(void) {
   int64_t event = 0, counters[8];
   int32_t threads = 0, length = 0;
@@ -331,8 +351,33 @@ static void queue(void) {
   }
 }
 
+// A capture that begins, ends, runs and is freed, in this order or not, around whatever else is called.
+static void record(void) {
+  int64_t number = byte() < 240 ? capture : absurd();
+  switch (below(4)) {
+  case 0: {
+    int64_t made = 0;
+    if (told(rs_capture_begin(below(16) ? 0 : (int32_t)absurd(), &made)) == RS_OK && capture)
+      CHECK(told(rs_capture_free(made)) == RS_OK); // one at a time is kept here
+    else if (made)
+      capture = made;
+    break;
+  }
+  case 1: told(rs_capture_end(number)); break;
+  case 2:
+    samples += MOST_SAMPLES / 16.0;
+    if (samples <= MOST_SAMPLES) told(rs_capture_run(number));
+    break;
+  default:
+    if (told(rs_capture_free(number)) == RS_OK) capture = 0;
+  }
+}
+
 static void free_everything(void) {
   int64_t event = 0, counters[8];
+  if (capture) CHECK(told(rs_capture_free(capture)) == RS_OK);
+  capture = 0;
+  samples = 0;
   while (plan_count > 0) CHECK(told(rs_plan_free(plans[--plan_count].number)) == RS_OK);
   while (array_count > 0) CHECK(told(rs_free(arrays[--array_count].pointer)) == RS_OK);
   CHECK(told(rs_record(0, &event)) == RS_OK && told(rs_wait(0, event)) == RS_OK);
@@ -352,9 +397,10 @@ int LLVMFuzzerInitialize(int *count, char ***names) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static void (*const calls[])(void) = {allocate,    allocate,     adopt,    free_array, create_plan,  create_plan,
-                                        free_plan,   project,      project,  project,    elementwise,  elementwise,
-                                        elementwise, copy_strided, transfer, transfer,   end_download, queue};
+  static void (*const calls[])(void) = {allocate,        allocate,       adopt,        free_array, create_plan,  create_plan,
+                                        free_plan,       project,        project,      project,    elementwise,  elementwise,
+                                        elementwise,     copy_strided,   transfer,     transfer,   end_download, queue,
+                                        tensor_elements, tensor_reorder, tensor_image, record};
   static const char *const targets[] = {"avx512", "avx2", "plain"};
   bytes = data;
   bytes_end = data + size;
