@@ -325,6 +325,34 @@ describe("arguments of the boundary", () => {
     for (const one of [pointer, other]) calls.rs_free(one);
   });
 
+  it("are refused with extents whose products and reaches no number holds", () => {
+    const pointer = allocate(COUNT);
+    const huge = 2n ** 62n + 1n;
+    for (const [extents, strides] of [
+      [
+        [huge, 2n ** 31n - 1n],
+        [1n, 1n],
+      ],
+      [
+        [2n, 3n],
+        [huge, -huge],
+      ],
+      [
+        [2n ** 40n, 2n ** 40n],
+        [1n, 1n],
+      ],
+    ] as const) {
+      const table = BigInt64Array.of(...extents, ...strides, ...strides);
+      refused(calls.rs_tensor_join(0, 0, pointer, pointer, pointer, 2, table), "EARGUMENT", /extent|stride/);
+      refused(calls.rs_tensor_copy(pointer, -(2n ** 63n), 2, table), "EARGUMENT", /extent|stride/);
+    }
+    const gather = (batch: bigint, picks: bigint) =>
+      calls.rs_tensor_gather(pointer, pointer, pointer, batch, 1n, 1n, 1n, picks);
+    refused(gather(huge, 18n), "EARGUMENT", /^gather source: extent \d+: expected a positive count/);
+    refused(gather(18n, huge), "EARGUMENT", /^gather result: extent \d+: expected a positive count/);
+    calls.rs_free(pointer);
+  });
+
   it("are refused with a text that has no room", () => {
     const [text, length] = [new Uint8Array(8), new Int32Array(1)];
     for (const capacity of [0, -1, -(2 ** 31)]) {
