@@ -253,7 +253,7 @@ describe("SIRT and the event loop", () => {
       await assert.rejects(run);
       await A.device.finished();
       const late = performance.now() - start;
-      assert.ok(late < 150, `${late} ms`); // setting x touches fresh memory, which is not interrupted
+      assert.ok(late < 150 * patience, `${late} ms`); // setting x touches fresh memory, which is not interrupted
     }),
   );
 
