@@ -31,7 +31,7 @@ RS_INLINE rs_resize_place rs_resize_at(const rs_tensor_resizing *r, int axis, in
   }
   if (r->half_pixel_centres) at -= 0.5f;
   int64_t low = (int64_t)floorf(at), high = (int64_t)ceilf(at);
-  place.low = low < 0 ? 0 : low;
+  place.low = low < 0 ? 0 : low < in ? low : in - 1; // beyond it with aligned corners and half pixel centres at once
   place.high = high < in ? high : in - 1;
   place.part = at - (float)low;
   if (at < 0) place.part = 0;
