@@ -174,9 +174,13 @@ int32_t rs_download_end(int64_t number, void *target, int64_t bytes) {
   while (*link && (*link)->number != number) link = &(*link)->next;
   download *d = *link;
   int32_t status;
-  if (!d || (bytes && bytes != d->bytes)) {
-    status = d ? rs_fail(RS_EARGUMENT, "download %lld has %lld bytes, not %lld", (long long)number, (long long)d->bytes, (long long)bytes)
-               : rs_fail(RS_EARGUMENT, "download %lld is not open", (long long)number);
+  if (!d)
+    status = rs_fail(RS_EARGUMENT, "download %lld is not open", (long long)number);
+  else if (bytes && bytes != d->bytes)
+    status = rs_fail(RS_EARGUMENT, "download %lld has %lld bytes, not %lld", (long long)number, (long long)d->bytes, (long long)bytes);
+  else
+    status = rs_capture_refuse(d->device, "the end of a download");
+  if (status) { // it stays open
     pthread_mutex_unlock(&download_lock);
     return status;
   }

@@ -167,6 +167,18 @@ describe("captures of the native library", () => {
     for (const one of many) free(one);
   });
 
+  it("leave a download open that began before them", () => {
+    using x = DeviceArray.full([4], 3, on);
+    const begun = readInteger((out) => native().rs_download_begin(x.pointer, 16n, out));
+    const values = new Float32Array(4);
+    const end = () => check(native().rs_download_end(begun, values, 16n));
+    const number = record(() => assert.throws(end, raysumError("argument", /the end of a download inside a capture/)));
+    free(number);
+    here.finishedSync();
+    end();
+    assert.deepEqual(values, Float32Array.of(3, 3, 3, 3));
+  });
+
   it("are of a device that exists", () => {
     assert.throws(() => readInteger((out) => native().rs_capture_begin(99, out)), raysumError("device", /device 99/));
   });

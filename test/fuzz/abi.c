@@ -304,7 +304,12 @@ static void transfer(void) {
 
 static void end_download(void) {
   if (download_count == 0 || byte() > 240) {
-    told(rs_download_end(absurd(), host, 0));
+    int64_t number = absurd(); // which may be one of ours
+    if (told(rs_download_end(number, host, 0)) != RS_OK) return;
+    int i = 0;
+    while (i < download_count && downloads[i].number != number) i++;
+    CHECK(i < download_count);
+    downloads[i] = downloads[--download_count];
     return;
   }
   uint32_t i = below((uint32_t)download_count);
