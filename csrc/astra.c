@@ -176,6 +176,20 @@ static void pack_view(void *context, int64_t view, int worker) {
   }
 }
 
+// sum[k] += 256 times what a parallel view adds to voxels of row y, counted from the volume's middle: those at x + k in the slice that
+// lies `steps` above z.
+ASTRA_INLINE void collect_parallel(const float *image, int32_t pitch, const double *last, const astra_view *view, float z, int steps,
+                                   float y, float x, float *sum) {
+  const double offset = RS_TEXTURE_OFFSET - 0.5 * RS_TEXTURE_SCALE;
+  for (int k = 0; k < ASTRA_LANES; k++) {
+    float column = astra_place32(view->column32, z, y, x + (float)k), row = astra_place32(view->row32, z, y, x + (float)k);
+    for (int step = 0; step < steps; step++) column += view->column32[0], row += view->row32[0];
+    const int32_t p = rs_texture_place(RS_TEXTURE_SCALE * column + offset, last[0]),
+                  q = rs_texture_place(RS_TEXTURE_SCALE * row + offset, last[1]);
+    sum[k] += (float)view->weight * rs_texture_sample(image, p, q, 1, pitch, RS_TEXTURE_XZ);
+  }
+}
+
 // sum[k] += 256 times what view adds to the voxels at (z, y, x + k). `power`: of the depth by which the weight is divided.
 ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last, const astra_view *view, double z, double y, double x,
                           int cone, int power, float *sum) {
@@ -233,6 +247,7 @@ static void back_task(void *context, int64_t task, int worker) {
       slices = (int)smaller(tables->depth, shape[RS_Z] - z0);
   int32_t pitch = geometry->columns + RS_TEXTURE_BORDER;
   const double last[2] = {rs_texture_last(geometry->columns), rs_texture_last(geometry->rows)};
+  const double middle[3] = {0.5 * (shape[0] - 1), 0.5 * (shape[1] - 1), 0.5 * (shape[2] - 1)};
   float sum[SIDE][SIDE][TILE];
   memset(sum, 0, sizeof sum);
   for (int32_t view = 0; view < geometry->views; view++) {
@@ -245,9 +260,13 @@ static void back_task(void *context, int64_t task, int worker) {
             float *to = sum[z][y] + x;
             double dz = (sub / n / n + 0.5) / n_z - 0.5, dy = (sub / n % n + 0.5) / n - 0.5, dx = (sub % n + 0.5) / n - 0.5;
             double pz = z0 + z + dz, py = y0 + y + dy, px = x0 + x + dx;
-            if (geometry->beam == RS_PARALLEL)
+            if (geometry->beam == RS_PARALLEL && tables->flat)
               collect(image, pitch, last, at, pz, py, px, 0, 0, to);
-            else if (at->turn != 0)
+            else if (geometry->beam == RS_PARALLEL) {
+              const int steps = n == 1 ? (z0 + z) % ASTRA_STEPS : 0;
+              collect_parallel(image, pitch, last, at, (float)(pz - steps - middle[RS_Z]), steps, (float)(py - middle[RS_Y]),
+                               (float)(px - middle[RS_X]), to);
+            } else if (at->turn != 0)
               collect_curved(image, pitch, last, at, geometry->columns, pz, py, px, to);
             else if (tables->flat)
               collect(image, pitch, last, at, pz, py, px, 1, 1, to);

@@ -38,7 +38,7 @@ static inline void astra_aim_lanes(const rs_geometry *geometry, const astra_axes
 ASTRA_INLINE void astra_march(const float *packed, const astra_axes *axes, const int32_t *step, int32_t first_step,
                               const rs_texture_roles roles, const astra_rays *rays, int32_t from, int32_t end, float *sum) {
   const float last[2] = {(float)rs_texture_last((int32_t)axes->count[1]), (float)rs_texture_last((int32_t)axes->count[2])};
-  const float scale = ASTRA_TEXTURE_SCALE, offset = ASTRA_TEXTURE_OFFSET;
+  const float scale = ASTRA_TEXTURE_SCALE;
   for (int32_t slab = from / axes->slab * axes->slab; slab < end; slab += axes->slab) {
     float part[ASTRA_LANES] = {0}, first[ASTRA_LANES], second[ASTRA_LANES];
     for (int k = 0; k < ASTRA_LANES; k++) {
@@ -48,7 +48,7 @@ ASTRA_INLINE void astra_march(const float *packed, const astra_axes *axes, const
     for (int32_t s = slab; s < slab + axes->slab && s < end; s++) {
       const float *plane = packed + (int64_t)(s + 1) * step[0];
       for (int k = 0; k < ASTRA_LANES; k++) {
-        int32_t a = rs_texture_place32(first[k] * scale + offset, last[0]), b = rs_texture_place32(second[k] * scale + offset, last[1]);
+        int32_t a = rs_texture_place32(first[k] * scale, last[0]), b = rs_texture_place32(second[k] * scale, last[1]);
         part[k] += rs_texture_sample(plane, a, b, first_step, step[2], roles);
         first[k] += rays->slope[0][k];
         second[k] += rays->slope[1][k];

@@ -66,9 +66,10 @@ static inline astra_frame astra_frame_of(const rs_geometry *geometry, const rs_v
   for (int n = 0; n < 3; n++) {
     const int d = axes->axis[n], out_of_plane = geometry->law == RS_ASTRA_2D && d == RS_Z;
     const double middle = 0.5 * (geometry->shape[d] - 1);
-    frame.first[n] = out_of_plane ? 0 : (float)(view->corner[d] + 0.5 * (s - 1) * (view->u[d] + view->v[d]) - middle);
     frame.u[n] = out_of_plane ? 0 : (float)(view->u[d] * s);
     frame.v[n] = out_of_plane ? 0 : (float)(view->v[d] * s);
+    frame.first[n] = out_of_plane ? 0 : (float)(view->corner[d] - 0.5 * (view->u[d] + view->v[d]) - middle);
+    frame.first[n] = fmaf(0.5f, frame.v[n], fmaf(0.5f, frame.u[n], frame.first[n]));
     frame.origin[n] = out_of_plane ? 0 : (float)(geometry->beam == RS_CONE ? view->origin[d] - middle : view->origin[d]);
     frame.bend[n] = (float)view->axis[d];
     frame.size[n] = (float)geometry->voxel[d];
@@ -136,6 +137,5 @@ RS_INLINE float astra_enter(float start, float slope, float slab, float count0, 
   return fmaf(slope, slab - 0.5f * count0 + 0.5f, start) + 0.5f * count - 0.5f + 0.5f;
 }
 
-// What turns such a position into one for rs_texture_place.
+// Times this, such a position is one for rs_texture_place32.
 #define ASTRA_TEXTURE_SCALE ((float)RS_TEXTURE_SCALE)
-#define ASTRA_TEXTURE_OFFSET ((float)(RS_TEXTURE_OFFSET - 0.5 * RS_TEXTURE_SCALE))

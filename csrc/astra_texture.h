@@ -25,8 +25,11 @@ RS_INLINE int32_t rs_texture_place(double p, double last) {
   return (int32_t)(above < last ? above : last);
 }
 
+// The same from 256 t in float32, with 256 halves before the first centre as t = 1/2 there: the half is added before the whole numbers,
+// for which a float32 may have no room beside the last bits.
+#define RS_TEXTURE_OFFSET32 128.0f
 RS_INLINE int32_t rs_texture_place32(float p, float last) {
-  float above = p > 0 ? p : 0;
+  float place = floorf(p + 0.5f) + RS_TEXTURE_OFFSET32, above = place > 0 ? place : 0;
   return (int32_t)(above < last ? above : last);
 }
 

@@ -5,6 +5,8 @@
 #include "geometry.h"
 #include "status.h"
 
+#include <string.h>
+
 // Where the columns and rows of one view lie, as affine functions of a voxel's (z, y, x, 1), scaled for rs_texture_place. Cone beams
 // divide both by `depth`: the distance from the source, 1 at the detector.
 //
@@ -12,6 +14,7 @@
 // radii, and `row` its way along v.
 typedef struct {
   double column[4], row[4], depth[4];
+  float column32[4], row32[4]; // of parallel beams: the same in pixels from the detector's corner, for (z, y, x) from the volume's middle
   double weight;
   double source[3]; // from the cylinder's axis, as above: along u, towards the source, along v
   double turn;      // angle from column to column; 0: flat
@@ -31,6 +34,24 @@ static inline void astra_set_affine(double *out, const double *normal, const dou
   out[3] = -scale * astra_dot(normal, from);
 }
 
+// ASTRA keeps these in float32 and counts voxels from the volume's middle.
+static inline void astra_centre(float *out, const double *affine, const int32_t *shape) {
+  double middle = affine[3];
+  for (int k = 0; k < 3; k++) {
+    middle += 0.5 * (shape[k] - 1) * affine[k];
+    out[k] = (float)(affine[k] / RS_TEXTURE_SCALE);
+  }
+  out[3] = (float)(middle / RS_TEXTURE_SCALE + 0.5);
+}
+
+// Where the voxel at (z, y, x) lies. The order of the sums decides on 256ths, as in astra_aim.
+RS_INLINE float astra_place32(const float *centred, float z, float y, float x) {
+  return fmaf(z, centred[0], fmaf(y, centred[1], fmaf(x, centred[2], centred[3])));
+}
+
+// ASTRA places every sixth voxel of a column like this, and goes from there to the next ones in steps.
+#define ASTRA_STEPS 6
+
 static inline void astra_make_view(const rs_geometry *geometry, const rs_view *view, astra_view *out) {
   const int flat = geometry->law == RS_ASTRA_2D;
   const double s = geometry->supersampling, voxel = geometry->voxel[RS_X];
@@ -46,6 +67,7 @@ static inline void astra_make_view(const rs_geometry *geometry, const rs_view *v
     world_v[k] = v[k] * geometry->voxel[k];
     direction[k] = geometry->beam == RS_CONE ? first[k] - origin[k] : origin[k];
   }
+  memset(out, 0, sizeof *out);
   out->turn = s * view->turn;
   if (view->turn != 0) {
     // Rows of a matrix that takes ways in voxels to ways along u and towards the source, in radii, and along v, in rows.
@@ -76,6 +98,8 @@ static inline void astra_make_view(const rs_geometry *geometry, const rs_view *v
   astra_cross(across, direction, u);
   astra_set_affine(out->row, across, from, RS_TEXTURE_SCALE / height);
   astra_set_affine(out->depth, normal, from, 1 / height);
+  astra_centre(out->column32, out->column, geometry->shape);
+  astra_centre(out->row32, out->row, geometry->shape);
   if (geometry->beam == RS_PARALLEL) out->column[3] += RS_TEXTURE_OFFSET, out->row[3] += RS_TEXTURE_OFFSET;
   if (flat) // of the voxel across the beam: per column, and per distance between rays where u is oblique to them
     out->weight = geometry->beam == RS_CONE ? voxel / sqrt(astra_dot(u, u)) : voxel * sqrt(astra_dot(direction, direction)) / fabs(height);

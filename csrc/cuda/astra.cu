@@ -289,7 +289,9 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
   work.sub_rows = geometry->voxel_supersampling;
   work.sub_slices = geometry->law == RS_ASTRA_2D ? 1 : geometry->voxel_supersampling;
   const dim3 grid((unsigned)(parts(shape[RS_X], 32) * parts(shape[RS_Y], 8) * parts(shape[RS_Z], ASTRA_SLICES)));
-  auto *kernel = geometry->beam == RS_PARALLEL ? astra_back<0> : geometry->law == RS_ASTRA_2D ? astra_back<1> : astra_back<2>;
+  auto *kernel = geometry->law != RS_ASTRA_2D    ? (geometry->beam == RS_PARALLEL ? astra_back<ASTRA_PARALLEL> : astra_back<2>)
+                 : geometry->beam == RS_PARALLEL ? astra_back<0>
+                                                 : astra_back<1>;
   return RS_LAUNCH(kernel, grid, dim3(32, 8), 0, stream, work);
 }
 

@@ -33,6 +33,19 @@ __device__ inline float astra_collect(const float *image, int32_t pitch, const i
   return share * ((w.self * texel[0] + w.first * texel[1]) + (w.second * texel[pitch] + w.both * texel[pitch + 1]));
 }
 
+// The same for a parallel view, for the place `steps` above (z, y, x), which counts from the volume's middle.
+__device__ inline float astra_collect_parallel(const float *image, int32_t pitch, const int32_t *last, const astra_view &view, float z,
+                                               int steps, float y, float x) {
+  float column = astra_place32(view.column32, z, y, x), row = astra_place32(view.row32, z, y, x);
+  for (int step = 0; step < steps; step++) column += view.column32[0], row += view.row32[0];
+  const int32_t a = max(0, min(rs_texture_place_of(column), last[0])), b = max(0, min(rs_texture_place_of(row), last[1]));
+  const float *texel = image + (a >> 8) + (b >> 8) * pitch;
+  const rs_weights w = rs_texture_weights<RS_TEXTURE_XZ>(a, b);
+  return (float)view.weight * ((w.self * texel[0] + w.first * texel[1]) + (w.second * texel[pitch] + w.both * texel[pitch + 1]));
+}
+
+// `power`: see astra_collect; ASTRA_PARALLEL: parallel beams in law RS_ASTRA.
+constexpr int ASTRA_PARALLEL = -1;
 template <int power> __global__ void astra_back(astra_back_work work) {
   const uint32_t across = (work.width + 31) / 32, along = (work.height + 7) / 8;
   const int32_t x = blockIdx.x % across * 32 + threadIdx.x, y = blockIdx.x / across % along * 8 + threadIdx.y,
@@ -46,8 +59,15 @@ template <int power> __global__ void astra_back(astra_back_work work) {
     for (int sub = 0; sub < subs; sub++) {
       const double dz = (sub / n / n + 0.5) / work.sub_slices - 0.5, dy = (sub / n % n + 0.5) / n - 0.5, dx = (sub % n + 0.5) / n - 0.5;
 #pragma unroll
-      for (int k = 0; k < ASTRA_SLICES; k++)
+      for (int k = 0; k < ASTRA_SLICES; k++) {
+        if constexpr (power == ASTRA_PARALLEL) {
+          const int steps = n == 1 ? (z + k) % ASTRA_STEPS : 0;
+          sum[k] += astra_collect_parallel(image, pitch, last, work.views[view], (float)(z + k + dz - steps - 0.5 * (work.depth - 1)),
+                                           steps, (float)(y + dy - 0.5 * (work.height - 1)), (float)(x + dx - 0.5 * (work.width - 1)));
+          continue;
+        }
         sum[k] += astra_collect<power>(image, pitch, last, 0.5 * (work.columns - 1), work.views[view], z + k + dz, y + dy, x + dx);
+      }
     }
   }
   const float share = (float)(1 / (RS_TEXTURE_SCALE * subs));

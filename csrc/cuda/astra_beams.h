@@ -118,7 +118,7 @@ template <int VEC> __global__ void __launch_bounds__(32 * ASTRA_WARPS, 2) astra_
       position += 256 * ray.slope[0];
     }
     // As astra_place, but before the first voxel stays there, since windows may begin there.
-    const float rounded = __fadd_rd(fmaxf(position, -4e6f) + ASTRA_TEXTURE_OFFSET, RS_MAGIC);
+    const float rounded = __fadd_rd(fmaxf(position, -4e6f) + 0.5f, RS_MAGIC + RS_TEXTURE_OFFSET32);
     const int32_t place = min(max((int32_t)(__float_as_uint(rounded) - RS_MAGIC_BITS), 0), 256 * (work.count[over] + 1));
     const astra_shared shared(place & 255, main == RS_X);
     const double h = plane - middle, dz = way.row[0] + h * way.row[1],

@@ -19,8 +19,7 @@ __device__ inline float astra_march(const astra_layout &layout, const astra_ray 
     const int32_t stop = min(slab + slab_planes, end);
     const float *plane = layout.packed + (int64_t)(slab + 1) * layout.step[0];
     for (int32_t s = slab; s < stop; s++, plane += layout.step[0]) {
-      const int32_t place_a = max(0, min(__float2int_rd(fmaf(a, ASTRA_TEXTURE_SCALE, ASTRA_TEXTURE_OFFSET)), last_a)),
-                    place_b = max(0, min(__float2int_rd(fmaf(b, ASTRA_TEXTURE_SCALE, ASTRA_TEXTURE_OFFSET)), last_b));
+      const int32_t place_a = max(0, min(rs_texture_place_of(a), last_a)), place_b = max(0, min(rs_texture_place_of(b), last_b));
       const float *texel = plane + (place_a >> 8) * layout.step[1] + (place_b >> 8) * layout.step[2];
       const rs_weights w = rs_texture_weights<roles>(place_a, place_b);
       part += (w.self * texel[0] + w.first * texel[layout.step[1]]) +

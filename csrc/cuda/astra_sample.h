@@ -17,6 +17,11 @@ template <int n> __device__ inline float rs_magic_byte(uint32_t x) {
 #endif
 }
 
+// The place of a position in texels, halves at their centres, as rs_texture_place32, but not held inside.
+__device__ inline int32_t rs_texture_place_of(float texel) {
+  return __float2int_rd(fmaf(texel, (float)RS_TEXTURE_SCALE, 0.5f)) + (int32_t)RS_TEXTURE_OFFSET32;
+}
+
 // The four weights times 256 at fractions a and b: of the texel itself, the next one along the first axis, along the second, both.
 struct rs_weights {
   float self, first, second, both;

@@ -26,7 +26,7 @@ __device__ inline float astra_fraction(uint32_t place) { return __uint_as_float(
 
 // The place of a position that counts 256ths of a voxel from half a voxel before the first one, as rs_texture_place32.
 __device__ inline uint32_t astra_place(float position, uint32_t last) {
-  return min(__float_as_uint(__fadd_rd(position + ASTRA_TEXTURE_OFFSET, RS_MAGIC)) - RS_MAGIC_BITS, last);
+  return min(__float_as_uint(__fadd_rd(position + 0.5f, RS_MAGIC + RS_TEXTURE_OFFSET32)) - RS_MAGIC_BITS, last);
 }
 
 constexpr int ASTRA_UPRIGHT_VIEWS = 2, ASTRA_UPRIGHT_COLUMNS = 8, ASTRA_UPRIGHT_THREADS = 32 * ASTRA_UPRIGHT_VIEWS * ASTRA_UPRIGHT_COLUMNS;

@@ -38,12 +38,14 @@ struct stack_astra {
       texel = astra_enter(fmaf(-aim.slope, along, across), aim.slope, (float)at, aim.count[0], aim.count[1]);
     }
     for (; at < plane; at++) texel += view.aim.slope;
-    const float p = floorf(fmaf(texel, ASTRA_TEXTURE_SCALE, ASTRA_TEXTURE_OFFSET)) * (float)(1 / RS_TEXTURE_SCALE) - 1;
+    const float p = floorf(fmaf(texel, ASTRA_TEXTURE_SCALE, 0.5f)) * (float)(1 / RS_TEXTURE_SCALE) - 0.5f;
     return fminf(fmaxf(p, (float)-STACK_FAR), (float)STACK_FAR);
   }
 
   __device__ static double column_of(const stack_view &view, int y, int x) {
-    return floor(RS_TEXTURE_SCALE * stack_exact::column_of(view, y, x) + 0.5) * (1 / RS_TEXTURE_SCALE);
+    const stack_aim &aim = view.aim;
+    const double texel = astra_place32(aim.column32, 0, y - aim.middle[0], x - aim.middle[1]);
+    return fmin(fmax(floor(RS_TEXTURE_SCALE * texel + 0.5) * (1 / RS_TEXTURE_SCALE) - 0.5, -STACK_FAR), STACK_FAR);
   }
 };
 
@@ -55,7 +57,9 @@ static inline void stack_set_astra(const rs_geometry *geometry, stack_view *view
   const astra_ray ray = astra_aim(&frame, 0, 0, 0);
   astra_view back;
   astra_make_view(geometry, from, &back);
-  view->aim = {{frame.first[0], frame.first[1]}, {frame.u[0], frame.u[1]}, ray.slope[0], {axes.count[0], axes.count[1]}};
+  view->aim = {{frame.first[0], frame.first[1]}, {frame.u[0], frame.u[1]}, ray.slope[0], {axes.count[0], axes.count[1]}, {}, {}};
+  for (int k = 0; k < 4; k++) view->aim.column32[k] = back.column32[k];
+  for (int k = 0; k < 2; k++) view->aim.middle[k] = 0.5f * (float)(geometry->shape[RS_Y + k] - 1);
   view->length = ray.length;
   view->weight = (float)back.weight;
   view->pitch = 1;

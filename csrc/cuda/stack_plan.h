@@ -9,9 +9,10 @@
 
 #include <math.h>
 
-// How law astra aims at voxels: pixel (0, 0) and one column along and across the main axis, from an astra_frame.
+// How law astra aims at voxels: pixel (0, 0) and one column along and across the main axis, from an astra_frame; and where it finds
+// them again: column32 of an astra_view, and the volume's middle along y and x.
 struct stack_aim {
-  float first[2], u[2], slope, count[2];
+  float first[2], u[2], slope, count[2], column32[4], middle[2];
 };
 
 // A view as the kernels see it. Views are sorted by main axis, then slope.
