@@ -274,7 +274,7 @@ static inline int64_t astra_measure_beams(const rs_geometry *geometry, const ast
 }
 
 // Chooses the shape whose windows are smallest. False where there is none, or too little to do for it.
-static inline bool astra_plan_beams(const rs_geometry *geometry, const astra_aimed *aimed, int multiprocessors, astra_beams *to) {
+static inline bool astra_plan_beams(const rs_geometry *geometry, const astra_aimed *aimed, int32_t device, astra_beams *to) {
   const int32_t chunk = geometry->rows > 64 ? 128 : geometry->rows > 32 ? 64 : 32;
   int64_t blocks = 0;
   for (int32_t views = ASTRA_WARPS; views > 0; views /= 2) {
@@ -283,5 +283,5 @@ static inline bool astra_plan_beams(const rs_geometry *geometry, const astra_aim
     const int64_t count = astra_measure_beams(geometry, aimed, chunk, views, &beams, nullptr);
     if (count && (!blocks || beams.wide < to->wide)) *to = beams, blocks = count * ((geometry->rows + chunk - 1) / chunk);
   }
-  return blocks >= ASTRA_BEAM_TURNS * 2 * (int64_t)multiprocessors;
+  return blocks >= ASTRA_BEAM_TURNS * 2 * (int64_t)rs_cuda_multiprocessors(device);
 }

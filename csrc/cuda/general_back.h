@@ -108,7 +108,8 @@ __device__ inline float receive(const general_problem &p, const sight &s, const 
   return sum;
 }
 
-// The same for a curved detector, whose columns in sight lie within a radian.
+// The same for a curved detector, whose columns in sight lie within a radian; ROWS 0: as the sight says.
+template <int ROWS>
 __device__ inline float receive_bent(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, const bearing &voxel) {
   const float inverse = reciprocal(voxel.depth), from = voxel.column * inverse - s.reach_column, row = voxel.row * inverse;
   float x = whole_above(fmaf(s.bend * from, from, from) - s.slack, (float)s.first_column, (float)(p.columns * p.supersampling)), sum = 0;
@@ -121,9 +122,17 @@ __device__ inline float receive_bent(const general_problem &p, const sight &s, c
     float a = voxel.a + y * voxel.a_row + along * voxel.a_column + rise * voxel.a_axis;
     float b = voxel.b + y * voxel.b_row + along * voxel.b_column + rise * voxel.b_axis;
     float way = s.way[0] + y * s.v[0] + along * s.u[0] + rise * s.axis[0];
-    for (int32_t n = s.near_rows; n > 0; n--, a += voxel.a_row, b += voxel.b_row, way += s.v[0], line += pitch) {
+    const auto pixel = [&]() {
       const float share = reciprocal(way);
       sum = fmaf(weigh(a * share, b * share), *line, sum);
+      a += voxel.a_row, b += voxel.b_row, way += s.v[0], line += pitch;
+    };
+    if (ROWS > 0) {
+#pragma unroll
+      for (int32_t n = 0; n < ROWS; n++) pixel();
+    } else {
+#pragma unroll 1
+      for (int32_t n = 0; n < s.near_rows; n++) pixel();
     }
   }
   return sum;
@@ -177,15 +186,15 @@ __device__ __attribute__((noinline)) float receive_slowly(const general_problem 
   return sum;
 }
 
-// What the rays of one view add to DEPTH voxels along z; COLUMNS -1: onto a curved detector.
-template <bool CONE, int DEPTH, int COLUMNS>
+// What the rays of one view add to DEPTH voxels along z. COUNT: columns that see one, or rows where BENT; 0: as the sight says.
+template <bool CONE, bool BENT, int DEPTH, int COUNT>
 __device__ inline void receive_all(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, float i, float j, float k,
                                    float *sum) {
   const bearing base = bearing_of(s, i, j, k), step = step_of(s);
 #pragma unroll
   for (int n = 0; n < DEPTH; n++) {
     const bearing voxel = moved(base, step, (float)n);
-    sum[n] += COLUMNS < 0 ? receive_bent(p, s, pixels, pitch, voxel) : receive<CONE, COLUMNS>(p, s, pixels, pitch, voxel);
+    sum[n] += BENT ? receive_bent<COUNT>(p, s, pixels, pitch, voxel) : receive<CONE, COUNT>(p, s, pixels, pitch, voxel);
   }
 }
 
@@ -213,21 +222,25 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
       const float *pixels = packed + (((int64_t)(begin + view) * view_rows + s.first_row + MARGIN) * pitch + s.first_column + MARGIN);
       const float way_z = (float)(-(DEPTH / 2)), i = s.main == RS_X ? way_x : s.main == RS_Y ? way_y : way_z;
       const float j = s.main == RS_X ? way_y : way_x, k = s.main == RS_Z ? way_y : way_z;
-      switch (CURVED && s.turn != 0 && s.near_columns > 0 ? -1 : s.near_columns) {
+      if (CURVED && s.turn != 0 && s.near_columns > 0) {
+        if (s.near_rows == 3)
+          receive_all<CONE, true, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum);
+        else
+          receive_all<CONE, true, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
+        continue;
+      }
+      switch (s.near_columns) {
       case 0:
         for (int n = 0; n < DEPTH; n++) {
           const float way = (float)n;
           sum[n] += receive_slowly(p, s, pixels, pitch, s.main == RS_Z ? i + way : i, j, s.main == RS_Z ? k : k + way);
         }
         break;
-      case -1:
-        if (CURVED) receive_all<CONE, DEPTH, -1>(p, s, pixels, pitch, i, j, k, sum);
-        break;
       case 1:
-      case 2: receive_all<CONE, DEPTH, 2>(p, s, pixels, pitch, i, j, k, sum); break;
-      case 3: receive_all<CONE, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum); break;
-      case 4: receive_all<CONE, DEPTH, 4>(p, s, pixels, pitch, i, j, k, sum); break;
-      default: receive_all<CONE, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
+      case 2: receive_all<CONE, false, DEPTH, 2>(p, s, pixels, pitch, i, j, k, sum); break;
+      case 3: receive_all<CONE, false, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum); break;
+      case 4: receive_all<CONE, false, DEPTH, 4>(p, s, pixels, pitch, i, j, k, sum); break;
+      default: receive_all<CONE, false, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
       }
     }
     for (int n = 0; n < DEPTH; n++) total[n] += sum[n];
