@@ -81,6 +81,17 @@ describe("the exact projector", () => {
           }).transform(rotate({ axis: [0.1, 1, 0.2], angles: [0.8] })),
           depth: 80,
         },
+        {
+          beam: coneBeam({
+            angleCount: views,
+            detectorShape: [70, 90],
+            pixelSize: 3,
+            sourceOriginDistance: 250,
+            sourceDetectorDistance: 500,
+            detectorCurvatureRadius: 400,
+          }),
+          depth: 67,
+        },
       ];
       for (const { beam, depth } of cases) {
         const geometry = {

@@ -1,8 +1,9 @@
 // astra.cu: the CUDA family of the laws of ASTRA: what csrc/astra.c computes, on a GPU.
 //
 // The workspace holds one batch item's volume or projections with a border of zeros, laid out for the kernels that read them. Where
-// detector columns stand along z, those of astra_beams.h and astra_columns.h (astra_upright.h where rays are supersampled, or the windows
-// of astra_beams.h too large), for one slice those of astra_line.h, else those of astra_forward.h and astra_back.h.
+// detector columns stand along z, those of astra_beams.h and astra_columns.h (astra_upright.h where rays are supersampled, or there is too
+// little work for astra_beams.h, or its windows are too large), for one slice those of astra_line.h, else those of astra_forward.h and
+// astra_back.h.
 #include "astra_plan.h"
 
 namespace {

@@ -65,13 +65,12 @@ bool is_line(const rs_geometry *geometry) {
 int32_t make_beams(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed) {
   const rs_geometry *geometry = &plan->geometry;
   const int64_t most = geometry->views * parts(geometry->columns, tables->beams.pieces * STACK_SIDE);
-  astra_beam_list list = {0, (astra_beam *)malloc((size_t)most * sizeof *list.beam)};
-  if (!list.beam) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
-  astra_measure_beams(geometry, aimed, tables->beams.chunk, tables->beams.views, &tables->beams, &list);
-  tables->beam_count = list.count;
+  astra_beam *list = (astra_beam *)malloc((size_t)most * sizeof *list);
+  if (!list) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  tables->beam_count = astra_measure_beams(geometry, aimed, tables->beams.chunk, tables->beams.views, &tables->beams, list);
   int32_t status =
-      rs_cuda_table(plan->device, list.beam, list.count * (int64_t)sizeof *list.beam, (void **)&tables->beam, &tables->beam_pointer);
-  free(list.beam);
+      rs_cuda_table(plan->device, list, tables->beam_count * (int64_t)sizeof *list, (void **)&tables->beam, &tables->beam_pointer);
+  free(list);
   return status;
 }
 
@@ -109,7 +108,8 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
   if (!flat || geometry->voxel_supersampling > 1 || geometry->shape[RS_Z] < ASTRA_FEW ||
       !astra_plan_columns(geometry, view, rs_cuda_multiprocessors(plan->device), &tables->columns))
     tables->columns.chunk = 0;
-  if (!flat || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW || !astra_plan_beams(geometry, aimed, &tables->beams))
+  if (!flat || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW ||
+      !astra_plan_beams(geometry, aimed, plan->device, &tables->beams))
     tables->beams.chunk = 0;
   int32_t status = tables->beams.chunk ? make_beams(plan, tables, aimed) : RS_OK;
   if (status) return status;

@@ -11,6 +11,7 @@ constexpr int64_t PACKED = 1 << 26; // floats of projections that are packed at 
 struct general_tables {
   ray_view *view; // on the device
   int64_t pointer;
+  bool curved; // some detector is
   int copies;  // some view reads the copy of the volume
   int columns; // of the detector, in a block of forward, whose other threads are rows
   int64_t column_tiles, row_tiles, blocks;
@@ -40,6 +41,7 @@ int32_t prepare(rs_plan *plan) {
   for (int32_t i = 0; !status && i < geometry->views; i++) {
     views[i] = rays_of(geometry, &geometry->view[i]);
     if (views[i].main == RS_X) tables->copies = 1;
+    if (views[i].turn != 0) tables->curved = true;
   }
   if (!status)
     status = rs_cuda_table(plan->device, views, geometry->views * (int64_t)sizeof *views, (void **)&tables->view, &tables->pointer);
@@ -110,17 +112,17 @@ int32_t project_forward(rs_operation *operation, const rs_plan *plan, const rs_o
   return status;
 }
 
-template <bool CONE, int DEPTH>
+template <bool CONE, bool CURVED, int DEPTH>
 int32_t launch_back(cudaStream_t stream, const general_problem &p, const rs_output &output, int32_t first, int32_t count,
                     const float *packed) {
   const dim3 grid((unsigned)(parts(p.shape[RS_X], WIDTH) * parts(p.shape[RS_Y], HEIGHT) * parts(p.shape[RS_Z], DEPTH)));
-  return RS_LAUNCH((back<CONE, DEPTH>), grid, THREADS, 0, stream, p, output, first, count, packed);
+  return RS_LAUNCH((back<CONE, CURVED, DEPTH>), grid, THREADS, 0, stream, p, output, first, count, packed);
 }
 
 int32_t project_back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const rs_geometry *geometry = &plan->geometry;
   const int32_t *n = geometry->shape, chunk = ((const general_tables *)plan->tables)->chunk;
-  const bool cone = geometry->beam == RS_CONE, thin = n[RS_Z] < 4;
+  const bool curved = ((const general_tables *)plan->tables)->curved, cone = geometry->beam == RS_CONE, thin = n[RS_Z] < 4;
   const int64_t pixels = (int64_t)geometry->rows * geometry->views * geometry->columns;
   const cudaStream_t stream = rs_cuda_stream(operation);
   const general_problem p = problem_of(plan);
@@ -136,10 +138,11 @@ int32_t project_back(rs_operation *operation, const rs_plan *plan, const rs_outp
       if (first + count < geometry->views) target.minimum = -INFINITY, target.maximum = INFINITY;
       const dim3 packs((unsigned)parts(count * view_floats(geometry), THREADS));
       status = RS_LAUNCH(pack, packs, THREADS, 0, stream, p, first, count, projections, plan->workspace);
-      if (!status)
-        status = (cone   ? thin ? launch_back<true, 1> : launch_back<true, 4>
-                    : thin ? launch_back<false, 1>
-                         : launch_back<false, 4>)(stream, p, target, first, count, packed);
+      auto *launch = curved ? thin ? launch_back<true, true, 1> : launch_back<true, true, 4>
+                     : cone ? thin ? launch_back<true, false, 1> : launch_back<true, false, 4>
+                     : thin ? launch_back<false, false, 1>
+                            : launch_back<false, false, 4>;
+      if (!status) status = launch(stream, p, target, first, count, packed);
     }
   return status;
 }

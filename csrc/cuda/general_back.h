@@ -33,9 +33,9 @@ __global__ void __launch_bounds__(THREADS) pack(general_problem p, int32_t first
 }
 
 // A voxel as a sight has it: where it is seen (column / depth, row / depth), how far from it the ray in row and column 0 passes, as
-// numerators, and what rows and columns add to those.
+// numerators, and what rows, columns and the way to the axis of a curved detector add to those.
 struct bearing {
-  float column, row, depth, a, b, a_row, b_row, a_column, b_column;
+  float column, row, depth, a, b, a_row, b_row, a_column, b_column, a_axis, b_axis;
 };
 
 __device__ inline bearing bearing_of(const sight &s, float i, float j, float k) {
@@ -47,13 +47,15 @@ __device__ inline bearing bearing_of(const sight &s, float i, float j, float k) 
           s.a_row + i * s.v[1] - j * s.v[0],
           s.b_row + i * s.v[2] - k * s.v[0],
           s.a_column + i * s.u[1] - j * s.u[0],
-          s.b_column + i * s.u[2] - k * s.u[0]};
+          s.b_column + i * s.u[2] - k * s.u[0],
+          s.a_axis + i * s.axis[1] - j * s.axis[0],
+          s.b_axis + i * s.axis[2] - k * s.axis[0]};
 }
 
 // What a step along z adds.
 __device__ inline bearing step_of(const sight &s) {
-  if (s.main == RS_Z) return {s.column[0], s.row[0], s.depth[0], s.way[1], s.way[2], s.v[1], s.v[2], s.u[1], s.u[2]};
-  return {s.column[2], s.row[2], s.depth[2], 0, -s.way[0], 0, -s.v[0], 0, -s.u[0]};
+  if (s.main == RS_Z) return {s.column[0], s.row[0], s.depth[0], s.way[1], s.way[2], s.v[1], s.v[2], s.u[1], s.u[2], s.axis[1], s.axis[2]};
+  return {s.column[2], s.row[2], s.depth[2], 0, -s.way[0], 0, -s.v[0], 0, -s.u[0], 0, -s.axis[0]};
 }
 
 __device__ inline bearing moved(const bearing &from, const bearing &step, float n) {
@@ -65,7 +67,9 @@ __device__ inline bearing moved(const bearing &from, const bearing &step, float 
           fmaf(n, step.a_row, from.a_row),
           fmaf(n, step.b_row, from.b_row),
           fmaf(n, step.a_column, from.a_column),
-          fmaf(n, step.b_column, from.b_column)};
+          fmaf(n, step.b_column, from.b_column),
+          fmaf(n, step.a_axis, from.a_axis),
+          fmaf(n, step.b_axis, from.b_axis)};
 }
 
 __device__ inline float weigh(float a, float b) { return __saturatef(1 - fabsf(a)) * __saturatef(1 - fabsf(b)); }
@@ -104,7 +108,37 @@ __device__ inline float receive(const general_problem &p, const sight &s, const 
   return sum;
 }
 
-// The same without haste: curved detectors, and tiles in whose voxels many pixels or the source are seen.
+// The same for a curved detector, whose columns in sight lie within a radian; ROWS 0: as the sight says.
+template <int ROWS>
+__device__ inline float receive_bent(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, const bearing &voxel) {
+  const float inverse = reciprocal(voxel.depth), from = voxel.column * inverse - s.reach_column, row = voxel.row * inverse;
+  float x = whole_above(fmaf(s.bend * from, from, from) - s.slack, (float)s.first_column, (float)(p.columns * p.supersampling)), sum = 0;
+  for (int32_t m = s.near_columns; m > 0; m--, x++) {
+    float along, rise;
+    bend_near(s, x, along, rise);
+    const float y =
+        whole_above(row - rise * s.inverse * (row - s.foot_row) - s.reach_row, (float)s.first_row, (float)(p.rows * p.sub_rows));
+    const float *line = pixels + ((int64_t)(int32_t)y * pitch + (int32_t)x);
+    float a = voxel.a + y * voxel.a_row + along * voxel.a_column + rise * voxel.a_axis;
+    float b = voxel.b + y * voxel.b_row + along * voxel.b_column + rise * voxel.b_axis;
+    float way = s.way[0] + y * s.v[0] + along * s.u[0] + rise * s.axis[0];
+    const auto pixel = [&]() {
+      const float share = reciprocal(way);
+      sum = fmaf(weigh(a * share, b * share), *line, sum);
+      a += voxel.a_row, b += voxel.b_row, way += s.v[0], line += pitch;
+    };
+    if (ROWS > 0) {
+#pragma unroll
+      for (int32_t n = 0; n < ROWS; n++) pixel();
+    } else {
+#pragma unroll 1
+      for (int32_t n = 0; n < s.near_rows; n++) pixel();
+    }
+  }
+  return sum;
+}
+
+// The same without haste: tiles in whose voxels many pixels or the source are seen.
 __device__ __attribute__((noinline)) float receive_slowly(const general_problem &p, const sight &s, const float *pixels, int32_t pitch,
                                                           float i, float j, float k) {
   int32_t low_row = -s.first_row, high_row = p.rows * p.sub_rows - 1 - s.first_row;
@@ -152,17 +186,20 @@ __device__ __attribute__((noinline)) float receive_slowly(const general_problem 
   return sum;
 }
 
-// What the rays of one view add to DEPTH voxels along z.
-template <bool CONE, int DEPTH, int COLUMNS>
+// What the rays of one view add to DEPTH voxels along z. COUNT: columns that see one, or rows where BENT; 0: as the sight says.
+template <bool CONE, bool BENT, int DEPTH, int COUNT>
 __device__ inline void receive_all(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, float i, float j, float k,
                                    float *sum) {
   const bearing base = bearing_of(s, i, j, k), step = step_of(s);
 #pragma unroll
-  for (int n = 0; n < DEPTH; n++) sum[n] += receive<CONE, COLUMNS>(p, s, pixels, pitch, moved(base, step, (float)n));
+  for (int n = 0; n < DEPTH; n++) {
+    const bearing voxel = moved(base, step, (float)n);
+    sum[n] += BENT ? receive_bent<COUNT>(p, s, pixels, pitch, voxel) : receive<CONE, COUNT>(p, s, pixels, pitch, voxel);
+  }
 }
 
 // A block owns WIDTH x HEIGHT x DEPTH voxels, a thread DEPTH of them; the views are first ... first + count - 1.
-template <bool CONE, int DEPTH>
+template <bool CONE, bool CURVED, int DEPTH>
 __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output output, int32_t first, int32_t count, const float *packed) {
   __shared__ sight sights[VIEWS];
   const int64_t across = (p.shape[RS_X] + WIDTH - 1) / WIDTH, along = (p.shape[RS_Y] + HEIGHT - 1) / HEIGHT;
@@ -185,6 +222,13 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
       const float *pixels = packed + (((int64_t)(begin + view) * view_rows + s.first_row + MARGIN) * pitch + s.first_column + MARGIN);
       const float way_z = (float)(-(DEPTH / 2)), i = s.main == RS_X ? way_x : s.main == RS_Y ? way_y : way_z;
       const float j = s.main == RS_X ? way_y : way_x, k = s.main == RS_Z ? way_y : way_z;
+      if (CURVED && s.turn != 0 && s.near_columns > 0) {
+        if (s.near_rows == 3)
+          receive_all<CONE, true, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum);
+        else
+          receive_all<CONE, true, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
+        continue;
+      }
       switch (s.near_columns) {
       case 0:
         for (int n = 0; n < DEPTH; n++) {
@@ -193,10 +237,10 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
         }
         break;
       case 1:
-      case 2: receive_all<CONE, DEPTH, 2>(p, s, pixels, pitch, i, j, k, sum); break;
-      case 3: receive_all<CONE, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum); break;
-      case 4: receive_all<CONE, DEPTH, 4>(p, s, pixels, pitch, i, j, k, sum); break;
-      default: receive_all<CONE, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
+      case 2: receive_all<CONE, false, DEPTH, 2>(p, s, pixels, pitch, i, j, k, sum); break;
+      case 3: receive_all<CONE, false, DEPTH, 3>(p, s, pixels, pitch, i, j, k, sum); break;
+      case 4: receive_all<CONE, false, DEPTH, 4>(p, s, pixels, pitch, i, j, k, sum); break;
+      default: receive_all<CONE, false, DEPTH, 0>(p, s, pixels, pitch, i, j, k, sum);
       }
     }
     for (int n = 0; n < DEPTH; n++) total[n] += sum[n];

@@ -2,6 +2,7 @@
 //
 // The float64 work is done once a tile and view; voxels and pixels then count from one voxel and one pixel, in float32.
 #pragma once
+#include "bend.h"
 #include "general_problem.h"
 
 namespace {
@@ -18,14 +19,14 @@ struct sight {
   float column[4], row[4], depth[4];
   float turn, across[4], above[4], source[2], middle; // curved: a voxel as rs_bend_angle wants it; the middle column
   int32_t first_row, first_column, main;
+  // The source is (foot_row, foot_column) pixels along the tangents, and inverse^-1 radii towards the axis, from the pixel. What the
+  // tangents show in column t is seen in column t + bend t^2, give or take `slack`, and 1 - (1 - cos(angle)) inverse times as many rows
+  // from foot_row.
+  float foot_row, foot_column, inverse, bend, slack;
   // Every footprint in the tile reaches this far from where its voxel is seen, so that this many pixels a side, or fewer, see the voxel.
   float reach_row, reach_column;
   int32_t near_rows, near_columns; // 0: not known
 };
-
-__device__ double triple(const double *a, const double *b, const double *c) {
-  return a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0]);
-}
 
 // The numerators and the denominator of where the point at `from` from the ray's own is seen.
 __device__ void see(const ray_view &view, const double *u, const ray &r, const double *from, double &column, double &row, double &depth) {
@@ -41,15 +42,23 @@ __device__ double moved(const ray_view &view, const double *from, const double *
   return view.cone ? from[0] * move[k] - from[k] * move[0] : move[k] * way[0] - move[0] * way[k];
 }
 
+// rs_bend for columns within a radian, counted from the pixel: Taylor series of sin and 1 - cos.
+__device__ inline void bend_near(const sight &s, float column, float &along, float &rise) {
+  const float angle = s.turn * column, q = angle * angle;
+  along = column - column * q * (1 / 6.0f - q * (1 / 120.0f - q * (1 / 5040.0f - q * (1 / 362880.0f))));
+  rise = q * (0.5f - q * (1 / 24.0f - q * (1 / 720.0f - q * (1 / 40320.0f - q * (1 / 3628800.0f)))));
+}
+
 // Fills the last fields of a sight, for voxels whose coordinates are between -extent and extent.
 __device__ void survey(sight &s, const float *extent) {
-  float least = INFINITY, rows = 0, columns = 0;
+  float least = INFINITY, rows = 0, columns = 0, farthest = 0;
   s.near_rows = s.near_columns = 0;
   for (int corner = 0; corner < 8; corner++) {
     const float i = corner & 1 ? extent[0] : -extent[0], j = corner & 2 ? extent[1] : -extent[1], k = corner & 4 ? extent[2] : -extent[2];
     const float depth = s.depth[3] + i * s.depth[0] + j * s.depth[1] + k * s.depth[2];
     const float column = (s.column[3] + i * s.column[0] + j * s.column[1] + k * s.column[2]) / depth;
     const float row = (s.row[3] + i * s.row[0] + j * s.row[1] + k * s.row[2]) / depth;
+    farthest = fmaxf(farthest, fabsf(column));
     columns = fmaxf(columns, fabsf(s.column[1] - column * s.depth[1]) + fabsf(s.column[2] - column * s.depth[2]));
     rows = fmaxf(rows, fabsf(s.row[1] - row * s.depth[1]) + fabsf(s.row[2] - row * s.depth[2]));
     const float nearest = fabsf(depth) - fabsf(s.depth[1]) - fabsf(s.depth[2]);
@@ -57,35 +66,27 @@ __device__ void survey(sight &s, const float *extent) {
     least = fminf(least, nearest);
   }
   s.reach_row = 1.0001f * rows / least + 1e-3f, s.reach_column = 1.0001f * columns / least + 1e-3f;
-  if (!(s.turn == 0 && s.reach_row < 0.5f * MARGIN && s.reach_column < 0.5f * MARGIN)) return;
-  s.near_rows = (int32_t)(2 * s.reach_row) + 1, s.near_columns = (int32_t)(2 * s.reach_column) + 1;
-}
-
-// A vector in the plane across the axis of a curved detector: along u and towards the source, in units of the radius.
-__device__ void unbend(const ray_view &view, const double *vector, double *out) {
-  const double volume = triple(view.u, view.axis, view.v);
-  out[0] = triple(vector, view.axis, view.v) * view.turn / volume;
-  out[1] = triple(view.u, vector, view.v) / volume;
-}
-
-// The same from the axis to the source.
-__device__ void source_of(const ray_view &view, double *out) {
-  double back[3];
-  for (int k = 0; k < 3; k++) back[k] = -view.way[k] - view.middle * view.u[k] - view.axis[k];
-  unbend(view, back, out);
-}
-
-// In which column of a curved detector the point at `from` from the source is seen; the middle one where it is not.
-__device__ double bent_column(const ray_view &view, const double *from) {
-  double point[2], source[2];
-  unbend(view, from, point);
-  source_of(view, source);
-  // rs_bend_angle
-  const double square = point[0] * point[0] + point[1] * point[1], middle = source[0] * point[0] + source[1] * point[1];
-  const double root = sqrt(fmax(middle * middle - square * (source[0] * source[0] + source[1] * source[1] - 1), 0.0));
-  const double way = (-middle + (point[1] < 0 ? root : -root)) / square;
-  const double column = view.middle + atan2(source[0] + way * point[0], -(source[1] + way * point[1])) / view.turn;
-  return isfinite(column) ? column : view.middle;
+  float stretch = 1;
+  s.slack = 0;
+  if (s.turn != 0) {
+    farthest += s.reach_column;
+    s.bend = 0.5f * s.foot_column * s.turn * s.turn * s.inverse;
+    // The columns `at` of the detector, where the tangents show them: what is left beside the square grows with the third power, so that
+    // four samples find it, doubled.
+    for (int k = -2; k <= 2; k++) {
+      const float at = 0.625f * (float)k * farthest;
+      float along, rise;
+      bend_near(s, at, along, rise);
+      const float shown = s.foot_column + (along - s.foot_column) / (1 - rise * s.inverse);
+      s.slack = fmaxf(s.slack, 2 * fabsf(at - shown - s.bend * shown * shown));
+      if (k * k == 4 && !(fabsf(shown) > farthest)) return;
+    }
+    stretch = 1 + 2 * fabsf(s.bend) * farthest;
+    if (!(s.turn * farthest < 0.8f)) return;
+  }
+  const float wide = s.reach_column * stretch + s.slack;
+  if (!(s.reach_row < 0.5f * MARGIN && wide < 0.5f * MARGIN)) return;
+  s.near_rows = (int32_t)(2 * s.reach_row) + 1, s.near_columns = (int32_t)(2 * wide) + 1;
 }
 
 // `voxel`: in the middle of a tile that reaches deep, high and wide voxels to both sides.
@@ -101,12 +102,8 @@ __device__ __attribute__((noinline)) void look(const general_problem &p, const r
   out.first_column = near_pixel(view.turn == 0 ? column / depth : bent_column(view, from), (double)p.columns * p.supersampling);
   out.main = main;
   r = aim(view, out.first_row, out.first_column);
-  const double turn = view.turn * (out.first_column - view.middle), sine = sin(turn), cosine = cos(turn);
-  for (int k = 0; k < 3; k++) {
-    from[k] = at[k] - r.point[k];
-    u[k] = view.turn == 0 ? view.u[k] : cosine * view.u[k] + view.turn * sine * view.axis[k];
-    axis[k] = view.turn == 0 ? 0 : cosine * view.axis[k] - sine / view.turn * view.u[k];
-  }
+  tangent(view, out.first_column, u, axis);
+  for (int k = 0; k < 3; k++) from[k] = at[k] - r.point[k];
   see(view, u, r, from, column, row, depth);
   out.column[3] = (float)column, out.row[3] = (float)row, out.depth[3] = (float)depth;
   // Ways are in units of the ray's own along the main axis, where it has one: then what a voxel adds along its axis is exact.
@@ -130,6 +127,9 @@ __device__ __attribute__((noinline)) void look(const general_problem &p, const r
   out.turn = (float)view.turn;
   out.middle = (float)view.middle;
   if (view.turn != 0) {
+    const double whole = triple(u, axis, view.v);
+    out.foot_column = (float)(-triple(r.way, axis, view.v) / whole), out.foot_row = (float)(-triple(u, axis, r.way) / whole);
+    out.inverse = (float)(-whole / triple(u, r.way, view.v));
     unbend(view, from, seen);
     out.across[3] = (float)seen[0], out.above[3] = (float)seen[1];
     source_of(view, seen);
@@ -147,6 +147,7 @@ __device__ inline void bound(float centre, float reach, int32_t &low, int32_t &h
 
 // The same for the columns of a curved detector in which the corners of a voxel's footprint are seen, give or take one.
 __device__ void bound_curved(const sight &s, float i, float j, float k, int32_t &low, int32_t &high) {
+  if (s.turn < 1e-6f) return; // float32 does not tell
   float least = INFINITY, most = -INFINITY;
   int below = 0, whole = 1;
   for (int corner = 0; corner < 4; corner++) {

@@ -22,7 +22,7 @@ struct ray {
   double point[3], way[3];
 };
 
-__device__ static inline ray aim(const ray_view &view, double row, double column) {
+__host__ __device__ static inline ray aim(const ray_view &view, double row, double column) {
   ray out;
   double along = column, rise = 0; // as in rs_bend
   if (view.turn != 0) {

@@ -15,6 +15,7 @@ struct upright_tables {
   int32_t *order; // their numbers, on the device
   int64_t order_pointer;
   int32_t along_y;     // views of main axis y
+  bool curved;         // some detector is
   int32_t slots;       // rays that a row of cells may see, and one
   int32_t guard, line; // back: zeros before and behind a column, floats of a column
   int64_t line_z;      // forward: floats of a column of voxels
@@ -64,6 +65,7 @@ int32_t prepare(rs_plan *plan) {
       order[count] = i;
       rays[count] = rays_of(geometry, &geometry->view[i]);
       rays[count].v[0] = rays[count].v[1] = 0; // nearly so before: lanes must agree on the way in the plane
+      tables->curved = tables->curved || rays[count].turn != 0;
       count++;
       if (main == RS_Y) tables->along_y = count;
     }
@@ -135,8 +137,10 @@ int32_t launch_back(const rs_plan *plan, cudaStream_t stream, const rs_output &o
   const float *packed = plan->workspace;
   const dim3 grid(
       (unsigned)(parts(n[along_y ? RS_X : RS_Y], CELLS) * parts(n[along_y ? RS_Y : RS_X], WARPS) * parts(n[RS_Z], 32 * layers)));
-  if (layers == 2) return RS_LAUNCH(back<2>, grid, THREADS, 0, stream, p, output, first, count, packed);
-  return RS_LAUNCH(back<MOST_LAYERS>, grid, THREADS, 0, stream, p, output, first, count, packed);
+  auto *kernel = tables->curved ? layers == 2 ? back<2, true> : back<MOST_LAYERS, true>
+                 : layers == 2 ? back<2, false>
+                                : back<MOST_LAYERS, false>;
+  return RS_LAUNCH(kernel, grid, THREADS, 0, stream, p, output, first, count, packed);
 }
 
 int32_t project_back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {

@@ -5,6 +5,7 @@
 // depend on the slice either: each block prepares a list of rays for every plane and view in shared memory. Projections are copied with
 // rows innermost, times the length of ray between two planes, with zeros before and behind.
 #pragma once
+#include "bend.h"
 #include "upright_problem.h"
 
 namespace {
@@ -37,11 +38,13 @@ __global__ void __launch_bounds__(THREADS) pack_projections(upright_problem p, i
       packed[((int64_t)number * p.columns + x + j) * p.line + y + i + p.guard] = tile[i][j];
 }
 
-// The rays of a view that pass a row of cells on a plane: ray n is at (across + n across_step) / (depth + n depth_step) cells.
+// The rays of a view that pass a row of cells on a plane: ray n is at (across + n across_step) / (depth + n depth_step) cells. On a curved
+// detector steps are along its tangent in ray 0: it is sin(n turn) of them, and 1 - cos(n turn) of what is `bent`, for n.
 struct list {
-  float across, across_step, depth, depth_step;
-  float rows;          // rows a slice, divided by depth
-  float row, row_step; // where slice 0 of the block's middle is seen, from `base`
+  float across, across_step, across_bent, depth, depth_step, depth_bent;
+  float rows;                    // rows a slice, divided by depth
+  float row, row_step, row_bent; // where slice 0 of the block's middle is seen, from `base`
+  float half_turn;               // in half turns; 0: flat
   int32_t base, column, turn, count;
   int32_t taps; // rows that a slice may see
 };
@@ -54,16 +57,20 @@ struct member {
 };
 
 // The list for the cells low - 1 ... high, where `low` is the first voxel and `high` the one behind the last.
+template <bool CURVED>
 __device__ void prepare_list(const upright_problem &p, const ray_view &view, int32_t plane, int32_t low, int32_t high, double middle,
                              list &out) {
+  const bool curved = CURVED && view.turn != 0; // else the compiler has less to keep
   ray r = aim(view, 0, 0);
-  const double far = plane - r.point[0], *u = view.u, *w = r.way;
-  double column[2];
+  const double far = plane - r.point[0], *w = r.way;
+  double column[2], u[3], axis[3];
   for (int k = 0; k < 2; k++) {
-    const double side = (k ? high : low - 1) - r.point[1];
+    const double from[3] = {far, (k ? high : low - 1) - r.point[1], 0}, side = from[1];
     // source + (w + c u) t = (plane, side), or (w t + c u) for parallel rays.
-    column[k] =
-        view.cone ? (side * w[0] - far * w[1]) / (far * u[1] - side * u[0]) : (side * w[0] - far * w[1]) / (w[0] * u[1] - w[1] * u[0]);
+    if (curved)
+      column[k] = bent_column(view, from);
+    else
+      column[k] = (side * w[0] - far * w[1]) / (view.cone ? far * view.u[1] - side * view.u[0] : w[0] * view.u[1] - w[1] * view.u[0]);
   }
   const bool rising = column[0] < column[1];
   const double least = fmin(column[0], column[1]), most = fmax(column[0], column[1]);
@@ -74,6 +81,8 @@ __device__ void prepare_list(const upright_problem &p, const ray_view &view, int
   out.column = rising ? first : last;
   out.turn = rising ? 1 : -1;
   r = aim(view, 0, out.column);
+  for (int k = 0; k < 3; k++) u[k] = view.u[k], axis[k] = 0;
+  if (curved) tangent(view, out.column, u, axis);
   const double way = plane - r.point[0], side = r.point[1] - (low - 1), rise = r.point[2] - middle;
   const double q = view.cone ? 1 / (way * view.v[2]) : 1 / (w[0] * view.v[2]);
   const double row = -(rise * r.way[0] + way * r.way[2]) * q;
@@ -81,24 +90,39 @@ __device__ void prepare_list(const upright_problem &p, const ray_view &view, int
   out.base = (int32_t)whole;
   out.row = (float)(row - whole);
   if (view.cone) {
-    out.row_step = (float)(out.turn * -(rise * u[0] + way * u[2]) * q);
-    out.across = (float)(side * r.way[0] + way * r.way[1]), out.across_step = (float)(out.turn * (side * u[0] + way * u[1]));
-    out.depth = (float)r.way[0], out.depth_step = (float)(out.turn * u[0]);
+    const double step = curved ? out.turn / view.turn : out.turn;
+    out.row_step = (float)(step * -(rise * u[0] + way * u[2]) * q), out.row_bent = (float)(-(rise * axis[0] + way * axis[2]) * q);
+    out.across = (float)(side * r.way[0] + way * r.way[1]);
+    out.across_step = (float)(step * (side * u[0] + way * u[1])), out.across_bent = (float)(side * axis[0] + way * axis[1]);
+    out.depth = (float)r.way[0], out.depth_step = (float)(step * u[0]), out.depth_bent = (float)axis[0];
   } else {
     out.row_step = (float)(out.turn * -(u[2] * w[0] - u[0] * w[2]) * q);
     out.across = (float)(side * w[0] + way * w[1]), out.across_step = (float)(out.turn * (u[1] * w[0] - u[0] * w[1]));
-    out.depth = (float)w[0], out.depth_step = 0;
+    out.depth = (float)w[0], out.depth_step = out.depth_bent = 0;
   }
   out.rows = (float)q;
-  const float deepest = fmaxf(fabsf(out.depth), fabsf(out.depth + (float)(out.count - 1) * out.depth_step));
+  const float end = (float)(out.count - 1) * (curved ? (float)view.turn : 1);
+  float deepest = fmaxf(fabsf(out.depth), fabsf(out.depth + end * out.depth_step));
+  if (CURVED) { // sin(n turn) is at most n turn, and 1 - cos(n turn) half its square
+    out.half_turn = (float)(view.turn * (0.5 / 3.14159265358979323846));
+    deepest += 0.5f * end * end * fabsf(out.depth_bent);
+  }
   const float rows = fabsf(out.rows) * deepest; // a slice, at most
   out.taps = rows < 0.9999f ? 2 : rows < 1.4998f ? 3 : 4;
 }
 
-__device__ inline member prepare_member(const upright_problem &p, const list &l, int32_t n) {
+template <bool CURVED> __device__ inline member prepare_member(const upright_problem &p, const list &l, int32_t n) {
   if (n == l.count) return {INFINITY, 0, 0, 0};
-  const float k = (float)n, depth = l.depth + k * l.depth_step, row = l.row + k * l.row_step, whole = rintf(row);
-  member out = {(l.across + k * l.across_step) / depth, row - whole, l.rows * depth, 0};
+  float k = (float)n, depth = l.depth, row = l.row, across = l.across;
+  if (CURVED && l.half_turn != 0) {
+    float sine, cosine;
+    sincospif(k * l.half_turn, &sine, &cosine);
+    k = 2 * sine * cosine, sine *= 2 * sine;
+    depth += sine * l.depth_bent, row += sine * l.row_bent, across += sine * l.across_bent;
+  }
+  depth += k * l.depth_step, row += k * l.row_step, across += k * l.across_step;
+  const float whole = rintf(row);
+  member out = {across / depth, row - whole, l.rows * depth, 0};
   int32_t base = l.base + (int32_t)whole;
   if (base < -p.guard / 2 || base > p.rows + p.guard / 2) base = -p.guard / 2, out.row = 0; // where all slices see zeros
   if (l.taps % 2 == 0) out.row -= 0.5f;
@@ -140,7 +164,7 @@ __device__ inline void spread(const member *rays, const float *projection, float
 }
 
 // A block owns WARPS planes, CELLS voxels across and 32 LAYERS_ slices; views first ... of the tables, all of one main axis.
-template <int LAYERS_>
+template <int LAYERS_, bool CURVED>
 __global__ void __launch_bounds__(THREADS) back(upright_problem p, rs_output output, int32_t first, int32_t count, const float *packed) {
   constexpr int DEPTH = 32 * LAYERS_;
   __shared__ list lists[RAYS / FEWEST];
@@ -156,12 +180,12 @@ __global__ void __launch_bounds__(THREADS) back(upright_problem p, rs_output out
     const int32_t views = min(stage, count - begin);
     __syncthreads();
     if ((int32_t)threadIdx.x < views * WARPS)
-      prepare_list(p, p.view[first + begin + threadIdx.x / WARPS], plane + threadIdx.x % WARPS, low, high, slice + DEPTH / 2 - 0.5,
-                   lists[threadIdx.x]);
+      prepare_list<CURVED>(p, p.view[first + begin + threadIdx.x / WARPS], plane + threadIdx.x % WARPS, low, high, slice + DEPTH / 2 - 0.5,
+                           lists[threadIdx.x]);
     __syncthreads();
     for (int32_t i = threadIdx.x; i < views * WARPS * p.slots; i += THREADS) {
       const list &l = lists[i / p.slots];
-      if (i % p.slots <= l.count) members[i] = prepare_member(p, l, i % p.slots);
+      if (i % p.slots <= l.count) members[i] = prepare_member<CURVED>(p, l, i % p.slots);
     }
     __syncthreads();
     for (int32_t view = 0; view < views; view++) {
