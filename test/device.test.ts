@@ -224,6 +224,16 @@ describe("the memory of a device", () => {
     assert.equal(first[2], first[3]);
   });
 
+  it("hands out the smallest block that is large enough, so that large ones stay whole", () => {
+    const arrays = [9, 1, 3, 1].map((size) => DeviceArray.empty([1024 * size], on));
+    const addresses = arrays.map((array) => array.address);
+    for (const index of [0, 2]) arrays[index]!.dispose();
+    using small = DeviceArray.empty([1024 * 3], on);
+    using large = DeviceArray.empty([1024 * 9], on);
+    assert.deepEqual([small.address, large.address], [addresses[2], addresses[0]]);
+    for (const index of [1, 3]) arrays[index]!.dispose();
+  });
+
   it("joins freed neighbours", () => {
     const arrays = Array.from({ length: 3 }, () => DeviceArray.empty([1024], on));
     const [a, b, c] = arrays.map((array) => array.address);

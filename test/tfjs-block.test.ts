@@ -3,10 +3,10 @@ import { after, before, describe, it } from "node:test";
 import { devices, operator, parallelBeam, volume } from "../lib/index.ts";
 import { learnedPrimalDual } from "../lib/nets/index.ts";
 import { hasResidualBlock, residualBlock } from "../lib/tfjs/block.ts";
-import { backendName, type ConvPrecision, register } from "../lib/tfjs/index.ts";
+import { backendName, type ConvPrecision, register, variableGradients } from "../lib/tfjs/index.ts";
 import { raysumError } from "./support/errors.ts";
 import { seededRandom } from "./support/random.ts";
-import { difference, tf, valuesOn } from "./support/tensorflow.ts";
+import { difference, peakOf, tf, valuesOn } from "./support/tensorflow.ts";
 
 const choose = (convPrecision: ConvPrecision) => register(tf, { strict: true, convPrecision });
 
@@ -102,6 +102,48 @@ describe("residual blocks", () => {
               assert.ok(expected.every((values) => values.some((value) => value !== 0)));
               assert.deepEqual(got, expected);
             });
+
+        it("take no memory on the way back beside what the way there has kept, or computes again", async () => {
+          await tf.setBackend(on);
+          const one: Case = { batch: 1, size: [40, 32], x: [5, 1, 1], hidden: [32, 32] };
+          const { all } = tensorsOf(one);
+          const variables = all.map((tensor) => tf.variable(tensor));
+          const channel = 4 * 40 * 32;
+          const filters = variables.slice(3).reduce((sum, { size }) => sum + 4 * size, 0);
+          // The result, its square and its gradient have 5 channels, the gradients of the inputs 7.
+          const most = (precision === "bf16" ? 32 : 64) * channel + 22 * channel + filters + 8 * 256;
+          for (const recompute of [false, true]) {
+            const loss = () => tf.sum(tf.square(residualBlock({ ...listsOf(one, variables), recompute }))) as tf.Scalar;
+            const peak = peakOf(() => {
+              const { value, grads } = variableGradients(loss, variables);
+              tf.dispose([value, ...Object.values(grads)]);
+            });
+            assert.ok(peak <= most, `${peak} bytes of ${most}, recompute ${recompute}`);
+          }
+          tf.dispose([...all, ...variables]);
+        });
+
+        it("leave activations alone that somebody else looks at", async () => {
+          await tf.setBackend(on);
+          const one = cases[0]!;
+          const { all, dy } = tensorsOf(one);
+          const [x, filter] = [listsOf(one, all).x, listsOf(one, all).filters];
+          const named = (name: string, list: readonly tf.Tensor[]) =>
+            Object.fromEntries(list.map((tensor, k) => [`${name}${k}`, tensor]));
+          const inputs = { ...named("x", x), ...named("filter", filter) };
+          const run = (name: string, given: object, attributes: object) =>
+            tf.engine().runKernel(name, given as tf.NamedTensorMap, attributes as never) as unknown as tf.Tensor[];
+          const [, ...kept] = run("RaysumBlock", inputs, { keep: true });
+          const others = kept.map((tensor) => tf.clone(tensor));
+          const before = others.map((tensor) => tensor.dataSync());
+          const gradients = run("RaysumBlockGrad", { dy, ...inputs, ...named("kept", kept) }, {});
+          for (const [k, values] of before.entries()) assert.deepEqual(others[k]!.dataSync(), values);
+          tf.dispose(others);
+          const again = run("RaysumBlockGrad", { dy, ...inputs, ...named("kept", kept) }, {});
+          for (const [k, gradient] of gradients.entries()) assert.deepEqual(again[k]!.dataSync(), gradient.dataSync());
+          for (const [k, values] of before.entries()) assert.notDeepEqual(kept[k]!.dataSync(), values);
+          tf.dispose([...all, dy, ...kept, ...gradients, ...again]);
+        });
 
         it("are kin to a convolution with bias and ReLU, which is one kernel", async () => {
           const run = () => {
