@@ -70,7 +70,6 @@ export function capture<T extends TensorContainer>(
     backend.overwritten(input);
   }
   const recorder = new Recorder();
-  const { registeredVariables } = tf.engine();
   const newest = tf.scalar(0); // tensors are numbered
   newest.dispose();
   /** Those that the body made, and that are ours to dispose. */
@@ -87,18 +86,17 @@ export function capture<T extends TensorContainer>(
   };
 
   let number = 0n;
+  let homes: Homes | undefined;
   let [first, outputs]: (T | undefined)[] = [];
   backend.recorder = recorder;
   try {
     first = once();
-    const homes = new Homes(
-      backend,
-      Object.values(registeredVariables).filter(({ dataId }) => recorder.touched(dataId)),
-    );
+    homes = new Homes(backend, recorder);
     number = readInteger((out) => native().rs_capture_begin(backend.device.id, out));
     recorder.record();
     outputs = once();
-    homes.check("inside");
+    homes.checkInside();
+    recorder.end();
     check(native().rs_capture_end(number));
     const results = own(outputs);
     for (const [k, tensor] of own(first).entries()) {
@@ -110,6 +108,7 @@ export function capture<T extends TensorContainer>(
     if (outputs) tf.dispose(own(outputs));
     throw error;
   } finally {
+    homes?.release();
     delete backend.recorder;
     if (first) tf.dispose(own(first));
   }
@@ -164,7 +163,7 @@ class Step<T extends TensorContainer> implements CapturedStep<T> {
         );
       return [input, value] as const;
     });
-    this.#homes.check("since it was captured");
+    this.#homes.checkSince();
     for (const prepare of this.#recorder.before) prepare();
     for (const [input, value] of given) {
       if (value instanceof Float32Array || value instanceof Int32Array) backend.upload(backend.pointer(input), value);
