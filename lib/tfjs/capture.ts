@@ -49,8 +49,9 @@ function checkValues(name: string, input: Tensor, values: InputValues): void {
 /**
  * Runs `body` once as usual, so this is a step as well, and records it: `run` then repeats what the device did, as one launch of a CUDA
  * graph or one list of calls on the CPU, without JavaScript. The body computes with tensors and steps optimizers of raysum/tfjs, whose
- * learning rates and counts stay alive. It reads nothing back, waits for nothing, draws no random numbers and assigns no variables; it
- * sees the values that its inputs have in each run, and every other number of the host as it was.
+ * learning rates and counts stay alive (those of `tf.train` are refused). It reads nothing back, waits for nothing, draws no random
+ * numbers and assigns no variables; it sees the values that its inputs have in each run, and every other number of the host as it was.
+ * To be recorded it is called once more, and must then ask for the same kernels, with the same shapes and numbers.
  *
  * Memory that the body uses, of tensors and operators too, stays until the step is disposed, whoever disposes it earlier.
  *
