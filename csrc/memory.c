@@ -96,7 +96,8 @@ static void mark(const block *b) {
   if (b->device == RS_CPU) sources[RS_CPU].wait_idle(RS_CPU);
   ASAN_POISON_MEMORY_REGION(memory, (size_t)b->bytes);
   if (b->state != LIVE) return;
-  ASAN_UNPOISON_MEMORY_REGION(memory, (size_t)b->requested);
+  // At other times of a captured run other arrays lie here, which may be longer.
+  ASAN_UNPOISON_MEMORY_REGION(memory, (size_t)(b->owner ? b->bytes : b->requested));
   memset(memory, 0xff, (size_t)b->requested);
 #else
   (void)b;
