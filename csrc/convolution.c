@@ -133,7 +133,9 @@ int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const in
     rs_check_apart_from(&check, f.out.at[k], count, f.b, b_count, "b");
     if (f.bias) rs_check_apart_from(&check, f.out.at[k], count, f.bias, channels, "bias");
     if (f.add) rs_check_apart_from(&check, f.out.at[k], count, f.add, pixels * f.out.channels[0], "add");
-    if (f.mask) rs_check_apart_from(&check, f.out.at[k], count, f.mask, mask_count, "mask");
+    // A mask may be overwritten: each of its elements decides about the one that takes its place.
+    int replaces = f.mask == f.out.at[k] && mask_count == count;
+    if (f.mask && !replaces) rs_check_apart_from(&check, f.out.at[k], count, f.mask, mask_count, "mask");
   }
   f.device = check.device;
   return rs_tensor_push(&check, "tensor_convolve_fused", NULL, rs_cuda_tensor_convolve_fused, &f, sizeof f);

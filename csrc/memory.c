@@ -96,7 +96,8 @@ static void mark(const block *b) {
   if (b->device == RS_CPU) sources[RS_CPU].wait_idle(RS_CPU);
   ASAN_POISON_MEMORY_REGION(memory, (size_t)b->bytes);
   if (b->state != LIVE) return;
-  ASAN_UNPOISON_MEMORY_REGION(memory, (size_t)b->requested);
+  // At other times of a captured run other arrays lie here, which may be longer.
+  ASAN_UNPOISON_MEMORY_REGION(memory, (size_t)(b->owner ? b->bytes : b->requested));
   memset(memory, 0xff, (size_t)b->requested);
 #else
   (void)b;
@@ -106,13 +107,16 @@ static void mark(const block *b) {
 // The owner that an allocation on a device has now.
 static int32_t owner_on(int32_t device) { return rs_capture_recording(device) + 1; }
 
+// The smallest free block that is large enough: an array that stays then does not take a piece of one that larger ones need.
 static int64_t find_free(int32_t device, int64_t bytes) {
   int32_t owner = owner_on(device);
+  int64_t best = -1;
   for (int64_t i = 0; i < block_count; i++) {
     const block *b = &blocks[i];
-    if (b->state == FREE && b->device == device && b->bytes >= bytes && (!b->owner || b->owner == owner)) return i;
+    if (b->state != FREE || b->device != device || b->bytes < bytes || (b->owner && b->owner != owner)) continue;
+    if (best < 0 || b->bytes < blocks[best].bytes) best = i;
   }
-  return -1;
+  return best;
 }
 
 static int grow(int32_t device, int64_t bytes) {

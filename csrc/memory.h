@@ -1,7 +1,7 @@
 // memory.h: the registry of live allocations, and a caching pool for every device.
 //
-// Freed memory stays in the pool and is handed out again, lowest address first, so that a program which repeats itself sees the
-// same addresses. Because a device works in order, memory may be handed out again as soon as it was freed: whoever gets it queues
+// Freed memory stays in the pool and is handed out again: the smallest block that is large enough, of several the one at the lowest
+// address, so that a program which repeats itself sees the same addresses. Because a device works in order, memory may be handed out again as soon as it was freed: whoever gets it queues
 // later work than whoever had it.
 #pragma once
 #include <stdint.h>

@@ -42,6 +42,7 @@ function bounced(projector: Layer): Layer {
   return P;
 }
 
+const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
 async function main(): Promise<void> {
@@ -113,6 +114,7 @@ async function main(): Promise<void> {
     for (let i = 0; i < burnin; i++) trial(once);
     const times = Array.from({ length: trials }, () => trial(once));
     step?.dispose();
+    const { peak, inUse, cached } = on.memory();
     const mean = times.reduce((sum, one) => sum + one, 0) / trials;
     const result = {
       work: `learned primal-dual ${name}`,
@@ -133,7 +135,8 @@ async function main(): Promise<void> {
       milliseconds: median(times),
       meanMilliseconds: mean,
       deviationMilliseconds: Math.sqrt(times.reduce((sum, one) => sum + (one - mean) ** 2, 0) / trials),
-      peakBytes: on.memory().peak,
+      peakBytes: peak,
+      reservedBytes: inUse + cached,
     };
     if (values.json) console.log(JSON.stringify(result));
     else
@@ -141,7 +144,7 @@ async function main(): Promise<void> {
         `${name} ${N}, batch ${batch}, ${iterations} iterations, law ${law}, projections ${precision}, convolutions ` +
           `${convPrecision}${pingpong ? ", pingpong" : ""}${captured ? ", captured" : ""}${recompute ? ", recompute" : ""}: ` +
           `${result.milliseconds.toFixed(3)} ms a step (mean ${mean.toFixed(3)} +- ${result.deviationMilliseconds.toFixed(3)}), ` +
-          `peak ${(result.peakBytes / 2 ** 20).toFixed(1)} MiB`,
+          `peak ${mebibytes(peak)} MiB in use, ${mebibytes(inUse + cached)} MiB reserved`,
       );
   }
   optimizer.dispose();

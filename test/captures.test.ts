@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import { DeviceArray, device, operator, parallelBeam, scope, volume } from "../lib/index.ts";
 import { check, native, readInteger } from "../lib/native/library.ts";
 import { raysumError } from "./support/errors.ts";
+import { relativeL2 } from "./support/random.ts";
 
 const here = device();
 const on = { device: here };
@@ -60,6 +61,39 @@ describe("captures of the native library", () => {
     free(number);
     here.finishedSync();
     assert.equal(here.memory().operators, operators - 1);
+  });
+
+  it("keep the workspace of an operator that larger batches need more of", () => {
+    const { inUse } = here.memory();
+    {
+      using A = operator(
+        volume({ shape: [1, 40, 40], size: [1 / 40, 1, 1] }),
+        parallelBeam({ angleCount: 60, detectorShape: [1, 60], detectorSize: [1 / 40, 1.5] }),
+        on,
+      );
+      using x = DeviceArray.uniform(A.domainShape, { ...on, seed: 1 });
+      using y = DeviceArray.empty(A.rangeShape, on);
+      using expected = A(x);
+      const number = record(() => void A(x, { out: y }));
+      for (const batch of [3, 30]) {
+        using images = DeviceArray.zeros([batch, ...A.domainShape], on);
+        images
+          .part(batch - 1, batch)
+          .reshape(A.domainShape)
+          .assign(x);
+        using projected = A(images); // one slice at a time or many side by side: the same to the last digits
+        const last = projected.part(batch - 1, batch).readSync();
+        assert.ok(relativeL2(last, expected.readSync()) < 1e-6, `batch ${batch}`);
+        using others = DeviceArray.ones([3_000_000], on); // would get what the operator has given back
+        y.fill(0);
+        run(number);
+        assert.deepEqual(y.readSync(), expected.readSync());
+        assert.equal(others.readSync()[2_999_999], 1);
+      }
+      free(number);
+    }
+    here.finishedSync();
+    assert.equal(here.memory().inUse, inUse);
   });
 
   it("let the pool grow, and give back what they took", () => {

@@ -3,10 +3,10 @@ import { after, before, describe, it } from "node:test";
 import { devices, operator, parallelBeam, volume } from "../lib/index.ts";
 import { learnedPrimalDual } from "../lib/nets/index.ts";
 import { hasResidualBlock, residualBlock } from "../lib/tfjs/block.ts";
-import { backendName, type ConvPrecision, register } from "../lib/tfjs/index.ts";
+import { backendName, type ConvPrecision, register, variableGradients } from "../lib/tfjs/index.ts";
 import { raysumError } from "./support/errors.ts";
-import { seededRandom } from "./support/random.ts";
-import { difference, tf, valuesOn } from "./support/tensorflow.ts";
+import { dot, norm, seededRandom } from "./support/random.ts";
+import { difference, peakOf, random, tf, valuesOn } from "./support/tensorflow.ts";
 
 const choose = (convPrecision: ConvPrecision) => register(tf, { strict: true, convPrecision });
 
@@ -102,6 +102,88 @@ describe("residual blocks", () => {
               assert.ok(expected.every((values) => values.some((value) => value !== 0)));
               assert.deepEqual(got, expected);
             });
+
+        it("have gradients that agree with differences of what they are gradients of", async () => {
+          // Biases far from 0 hold every unit on one side of its bend: the block is then linear in each argument. With whole numbers
+          // nothing is rounded, so both are the same.
+          const one: Case = { batch: 2, size: [6, 7], x: [3, 2], hidden: [8], bias: true };
+          const { all, dy } = tensorsOf(one);
+          all[4] = tf.tidy(() => tf.mul(wholeNumbers([8], 4, 1), 32));
+          for (const recompute of [false, true])
+            for (const k of all.keys()) {
+              const [gradient, direction, plus, minus] = await valuesOn(on, () => {
+                const loss = (x: tf.Tensor) => {
+                  const lists = listsOf(
+                    one,
+                    all.map((tensor, n) => (n === k ? x : tensor)),
+                  );
+                  return tf.sum(tf.mul(residualBlock({ ...lists, recompute }), dy)) as tf.Scalar;
+                };
+                const v = wholeNumbers(all[k]!.shape, 30 + k, 0.2);
+                return [tf.grad(loss)(all[k]!), v, loss(tf.add(all[k]!, v)), loss(tf.sub(all[k]!, v))];
+              });
+              assert.ok(norm(gradient!) > 0);
+              assert.equal(dot(gradient!, direction!), (plus![0]! - minus![0]!) / 2, `argument ${k}`);
+            }
+          tf.dispose([...all, dy]);
+        });
+
+        it("and plain convolutions differ from float32 by what docs/decisions.md says", async () => {
+          const numbers = () => {
+            const [x, filter] = [random([1, 24, 40, 32], 1), random([3, 3, 32, 32], 2)] as [tf.Tensor4D, tf.Tensor4D];
+            const of = (a: tf.Tensor, b: tf.Tensor) => tf.conv2d(a as tf.Tensor4D, b as tf.Tensor4D, 1, "same");
+            return [of(x, filter), ...tf.grads(of)([x, filter], random([1, 24, 40, 32], 3))];
+          };
+          const rounded = await valuesOn(on, numbers);
+          choose("float32");
+          const exact = await valuesOn(on, numbers);
+          choose(precision);
+          const stated = precision === "tf32" ? 2.6e-4 : 2.1e-3;
+          const errors = rounded.map((values, k) => difference(values, exact[k]!));
+          for (const error of errors) assert.ok(error > 0.8 * stated && error < 1.25 * stated, `${errors}`);
+        });
+
+        it("take no memory on the way back beside what the way there has kept, or computes again", async () => {
+          await tf.setBackend(on);
+          const one: Case = { batch: 1, size: [40, 32], x: [5, 1, 1], hidden: [32, 32] };
+          const { all } = tensorsOf(one);
+          const variables = all.map((tensor) => tf.variable(tensor));
+          const channel = 4 * 40 * 32;
+          const filters = variables.slice(3).reduce((sum, { size }) => sum + 4 * size, 0);
+          // The result, its square and its gradient have 5 channels, the gradients of the inputs 7.
+          const most = (precision === "bf16" ? 32 : 64) * channel + 22 * channel + filters + 8 * 256;
+          for (const recompute of [false, true]) {
+            const loss = () => tf.sum(tf.square(residualBlock({ ...listsOf(one, variables), recompute }))) as tf.Scalar;
+            const peak = peakOf(() => {
+              const { value, grads } = variableGradients(loss, variables);
+              tf.dispose([value, ...Object.values(grads)]);
+            });
+            assert.ok(peak <= most, `${peak} bytes of ${most}, recompute ${recompute}`);
+          }
+          tf.dispose([...all, ...variables]);
+        });
+
+        it("leave activations alone that somebody else looks at", async () => {
+          await tf.setBackend(on);
+          const one = cases[0]!;
+          const { all, dy } = tensorsOf(one);
+          const [x, filter] = [listsOf(one, all).x, listsOf(one, all).filters];
+          const named = (name: string, list: readonly tf.Tensor[]) =>
+            Object.fromEntries(list.map((tensor, k) => [`${name}${k}`, tensor]));
+          const inputs = { ...named("x", x), ...named("filter", filter) };
+          const run = (name: string, given: object, attributes: object) =>
+            tf.engine().runKernel(name, given as tf.NamedTensorMap, attributes as never) as unknown as tf.Tensor[];
+          const [, ...kept] = run("RaysumBlock", inputs, { keep: true });
+          const others = kept.map((tensor) => tf.clone(tensor));
+          const before = others.map((tensor) => tensor.dataSync());
+          const gradients = run("RaysumBlockGrad", { dy, ...inputs, ...named("kept", kept) }, {});
+          for (const [k, values] of before.entries()) assert.deepEqual(others[k]!.dataSync(), values);
+          tf.dispose(others);
+          const again = run("RaysumBlockGrad", { dy, ...inputs, ...named("kept", kept) }, {});
+          for (const [k, gradient] of gradients.entries()) assert.deepEqual(again[k]!.dataSync(), gradient.dataSync());
+          for (const [k, values] of before.entries()) assert.notDeepEqual(kept[k]!.dataSync(), values);
+          tf.dispose([...all, dy, ...kept, ...gradients, ...again]);
+        });
 
         it("are kin to a convolution with bias and ReLU, which is one kernel", async () => {
           const run = () => {

@@ -34,7 +34,8 @@ __device__ inline void stage_filter(uint32_t *filter, const tiled &p, int first_
       [=](int i, float2 value) { filter[i] = PER == 1 ? rs_tf32(value.x) : rs_bf16(value.x, value.y); });
 }
 
-// What is done to two neighbouring channels of a result: something is added, and they are dropped where the mask is not above 0.
+// What is done to two neighbouring channels of a result: something is added, and they are dropped where the mask is not above 0. The
+// result may take the mask's place: a thread reads the mask where it is going to write, before it does, and no other thread does either.
 struct around {
   float2 add, mask;
 };

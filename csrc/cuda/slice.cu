@@ -2,6 +2,7 @@
 //
 // The same rays and weights as in stack.cu (P. M. Joseph, IEEE Transactions on Medical Imaging 1, 1982), for problems that have too few
 // slices to fill a warp with them. Such problems are small: an operator is one launch that reads and writes the public layouts.
+#include "../memory.h"
 #include "slice_back.h"
 #include "slice_blocks.h"
 
@@ -22,8 +23,9 @@ struct slice_tables {
   slice_work work;
   int64_t block_count;
   int64_t sums_floats;
-  int64_t pass;             // most slices that forward projection has room for at a time
-  int32_t columns[HEIGHTS]; // of a view that a tile of back projection sees, with TALLEST >> k rows
+  int64_t pass;              // most slices that forward projection works off at a time
+  int64_t room, room_floats; // workspace, see make_room
+  int32_t columns[HEIGHTS];  // of a view that a tile of back projection sees, with TALLEST >> k rows
   int64_t pointers[4];
 };
 
@@ -46,8 +48,27 @@ void release(rs_plan *plan) {
   slice_tables *tables = (slice_tables *)plan->tables;
   if (tables->stack.tables) rs_stack_cuda.release(&tables->stack);
   for (int64_t pointer : tables->pointers) rs_cuda_table_free(pointer);
+  if (tables->room) rs_free(tables->room);
   free(tables);
   plan->tables = nullptr;
+}
+
+// Workspace for a call: as much as the largest so far has needed, since one for the largest batch would be 24 times what one slice takes.
+// Whatever a captured call was given stays its own: rs_resolve notes it.
+int32_t make_room(const rs_plan *plan, int64_t floats, float **workspace) {
+  slice_tables *tables = (slice_tables *)plan->tables;
+  if (floats > tables->room_floats) {
+    if (tables->room) rs_free(tables->room);
+    tables->room = tables->room_floats = 0;
+    int32_t status = rs_pool_allocate(plan->device, floats * (int64_t)sizeof(float), &tables->room);
+    if (status) return status;
+    tables->room_floats = floats;
+  }
+  int32_t device = plan->device;
+  void *address = nullptr;
+  int32_t status = rs_resolve(tables->room, floats * (int64_t)sizeof(float), "workspace", &device, &address);
+  *workspace = (float *)address;
+  return status;
 }
 
 // Blocks of forward projection, and what back projection sees.
@@ -123,17 +144,16 @@ int32_t prepare(rs_plan *plan) {
   const int64_t most = PASS_BYTES / (int64_t)sizeof(float) / (tables->work.share_floats + 1) / 2 * 2;
   tables->pass = most < 2 ? 2 : most > SLICE_MOST ? SLICE_MOST : most;
   tables->sums_floats = SLICE_MOST * tables->work.groups * (int64_t)(sizeof(double) / sizeof(float));
-  plan->workspace_floats = tables->sums_floats + tables->pass * tables->work.share_floats;
-  if (plan->workspace_floats < tables->stack.workspace_floats) plan->workspace_floats = tables->stack.workspace_floats;
   return RS_OK;
 }
 
-// Is this batch one for `rs_stack_cuda`? Then *stack is its plan, with this plan's workspace.
-bool hand_over(const rs_plan *plan, int64_t batch, rs_plan *stack) {
-  if (batch * plan->geometry.rows <= SLICE_MOST) return false;
+// Is this batch one for `rs_stack_cuda`?
+bool is_large(const rs_plan *plan, int64_t batch) { return batch * plan->geometry.rows > SLICE_MOST; }
+
+// The plan for it.
+int32_t stack_of(const rs_plan *plan, rs_plan *stack) {
   *stack = ((const slice_tables *)plan->tables)->stack;
-  stack->workspace = plan->workspace;
-  return true;
+  return make_room(plan, stack->workspace_floats, &stack->workspace);
 }
 
 template <int CHANNELS>
@@ -145,18 +165,25 @@ int32_t project(const rs_operation *operation, const slice_tables *tables, const
 }
 
 int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
-  rs_plan stack;
-  if (hand_over(plan, batch, &stack)) return rs_stack_cuda.forward(operation, &stack, output, volume, batch, norm);
+  if (is_large(plan, batch)) {
+    rs_plan stack;
+    int32_t status = stack_of(plan, &stack);
+    return status ? status : rs_stack_cuda.forward(operation, &stack, output, volume, batch, norm);
+  }
   const slice_tables *tables = (const slice_tables *)plan->tables;
   const int32_t units = plan->geometry.rows;
+  const int64_t most = batch * units < tables->pass ? batch * units : tables->pass;
+  float *workspace;
+  int32_t status = make_room(plan, tables->sums_floats + most * tables->work.share_floats, &workspace);
+  if (status) return status;
   slice_work work = tables->work;
-  work.sums = norm ? (double *)plan->workspace : nullptr;
-  work.shares = plan->workspace + tables->sums_floats;
+  work.sums = norm ? (double *)workspace : nullptr;
+  work.shares = workspace + tables->sums_floats;
   for (slice_lanes lanes = {0, 0, units}; lanes.first < batch * units; lanes.first += lanes.count) {
     const int64_t left = batch * units - lanes.first;
     lanes.count = left < tables->pass ? left : tables->pass;
-    int32_t status = left == 1 ? project<1>(operation, tables, work, volume, lanes, *output)
-                               : project<2>(operation, tables, work, volume, lanes, *output);
+    status = left == 1 ? project<1>(operation, tables, work, volume, lanes, *output)
+                       : project<2>(operation, tables, work, volume, lanes, *output);
     if (status) return status;
   }
   return norm ? rs_sum_blocks(operation, work.sums, (int64_t)work.groups * units, batch, norm) : RS_OK;
@@ -194,8 +221,11 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
 }
 
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
-  rs_plan stack;
-  if (hand_over(plan, batch, &stack)) return rs_stack_cuda.back(operation, &stack, output, projections, batch);
+  if (is_large(plan, batch)) {
+    rs_plan stack;
+    int32_t status = stack_of(plan, &stack);
+    return status ? status : rs_stack_cuda.back(operation, &stack, output, projections, batch);
+  }
   const slice_tables *tables = (const slice_tables *)plan->tables;
   const slice_lanes lanes = {0, batch * plan->geometry.rows, plan->geometry.rows};
   return lanes.count == 1 ? back_project<1>(operation, tables, projections, lanes, *output)

@@ -67,11 +67,14 @@ export function learnedGradientDescent(A: Operator, options: LearnedGradientDesc
   const run = (sinograms: Tensor): Tensor4D =>
     tf.tidy(() => {
       let state: Tensor4D = tf.fill([sinograms.shape[0]!, rows, columns, memory + 1], 0);
-      for (const filters of steps)
+      for (const filters of steps) {
+        const before = state;
         state = tf.tidy(() => {
           const gradient = tf.mul(P.T(tf.sub(P(image(state)), sinograms)), step) as Tensor4D;
           return tf.add(state, update(tf.concat([state, gradient], 3), ...filters)) as Tensor4D;
         });
+        before.dispose();
+      }
       return image(state);
     });
   return weights.network(run, step);

@@ -111,12 +111,14 @@ export function learnedPrimalDual(A: Operator, options: LearnedPrimalDualOptions
       let dual: Tensor4D = tf.fill([...data.shape.slice(0, 3), channels] as [number, number, number, number], 0);
       for (let k = 0; k < iterations; k++) {
         const step = steps[shared ? 0 : k]!;
+        const before = [primal, dual];
         [primal, dual] = tf.tidy(() => {
           const projected = P(channel(primal, 0)) as Tensor4D;
           const next = updated(dual, [projected, data], step.dual);
           const back = P.T(channel(next, 0)) as Tensor4D;
           return [updated(primal, [back], step.primal), next];
         });
+        tf.dispose(before);
       }
       return channel(primal, 0);
     });

@@ -112,7 +112,8 @@ export class RaysumBackend implements KernelBackend {
 
   /** Whether nothing else shares the memory of a tensor, so that a kernel may overwrite it. */
   isSole(tensor: TensorInfo): boolean {
-    return this.#stored.get(tensor.dataId).references === 1;
+    const own = this.recorder?.held.has(tensor.dataId) ? 2 : 1;
+    return this.#stored.get(tensor.dataId).references === own;
   }
 
   /** Forgets the host's copy of what a kernel has overwritten. */

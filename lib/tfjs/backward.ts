@@ -1,5 +1,5 @@
 // The walk back through what was computed, freeing gradients and activations as soon as nothing needs them any more. The stock one
-// keeps them all until its end.
+// keeps them all until its end, and whole tensors where a gradient needs their shape.
 import type { NamedTensorMap, Scalar, Tensor, Variable } from "@tensorflow/tfjs-core";
 import { RaysumError } from "../errors.ts";
 import { tensorflow } from "./tensorflow.ts";
@@ -24,9 +24,21 @@ interface Walked<T> {
   readonly gradients: readonly (Tensor | undefined)[];
 }
 
+/** Kernels whose gradients look at the shapes of what is kept for them, which outlive its memory, and at nothing else. */
+const SHAPES_ALONE: ReadonlySet<string> = new Set(
+  "Add Concat ExpandDims Mean Pack PadV2 Reshape Slice Sub Sum".split(" "),
+);
+
+class Tape extends Array<TapeNode> {
+  override push(node: TapeNode): number {
+    if (SHAPES_ALONE.has(node.kernelName)) free([node]);
+    return super.push(node);
+  }
+}
+
 function record<T extends Tensor>(state: TapeState, f: () => T): { value: T; tape: readonly TapeNode[] } {
   const outer = state.activeTape;
-  state.activeTape = [];
+  state.activeTape = new Tape();
   state.gradientDepth++;
   try {
     return { value: tensorflow().tidy(f), tape: state.activeTape };

@@ -49,8 +49,9 @@ function checkValues(name: string, input: Tensor, values: InputValues): void {
 /**
  * Runs `body` once as usual, so this is a step as well, and records it: `run` then repeats what the device did, as one launch of a CUDA
  * graph or one list of calls on the CPU, without JavaScript. The body computes with tensors and steps optimizers of raysum/tfjs, whose
- * learning rates and counts stay alive. It reads nothing back, waits for nothing, draws no random numbers and assigns no variables; it
- * sees the values that its inputs have in each run, and every other number of the host as it was.
+ * learning rates and counts stay alive (those of `tf.train` are refused). It reads nothing back, waits for nothing, draws no random
+ * numbers and assigns no variables; it sees the values that its inputs have in each run, and every other number of the host as it was.
+ * To be recorded it is called once more, and must then ask for the same kernels, with the same shapes and numbers.
  *
  * Memory that the body uses, of tensors and operators too, stays until the step is disposed, whoever disposes it earlier.
  *
@@ -70,7 +71,6 @@ export function capture<T extends TensorContainer>(
     backend.overwritten(input);
   }
   const recorder = new Recorder();
-  const { registeredVariables } = tf.engine();
   const newest = tf.scalar(0); // tensors are numbered
   newest.dispose();
   /** Those that the body made, and that are ours to dispose. */
@@ -87,18 +87,17 @@ export function capture<T extends TensorContainer>(
   };
 
   let number = 0n;
+  let homes: Homes | undefined;
   let [first, outputs]: (T | undefined)[] = [];
   backend.recorder = recorder;
   try {
     first = once();
-    const homes = new Homes(
-      backend,
-      Object.values(registeredVariables).filter(({ dataId }) => recorder.touched(dataId)),
-    );
+    homes = new Homes(backend, recorder);
     number = readInteger((out) => native().rs_capture_begin(backend.device.id, out));
     recorder.record();
     outputs = once();
-    homes.check("inside");
+    homes.checkInside();
+    recorder.end();
     check(native().rs_capture_end(number));
     const results = own(outputs);
     for (const [k, tensor] of own(first).entries()) {
@@ -110,6 +109,7 @@ export function capture<T extends TensorContainer>(
     if (outputs) tf.dispose(own(outputs));
     throw error;
   } finally {
+    homes?.release();
     delete backend.recorder;
     if (first) tf.dispose(own(first));
   }
@@ -164,7 +164,7 @@ class Step<T extends TensorContainer> implements CapturedStep<T> {
         );
       return [input, value] as const;
     });
-    this.#homes.check("since it was captured");
+    this.#homes.checkSince();
     for (const prepare of this.#recorder.before) prepare();
     for (const [input, value] of given) {
       if (value instanceof Float32Array || value instanceof Int32Array) backend.upload(backend.pointer(input), value);

@@ -11,6 +11,7 @@ type Gradients = Record<string, () => Tensor>;
 interface Attributes {
   readonly alpha: number;
   readonly axis: number | number[];
+  readonly varianceEpsilon: number;
 }
 
 interface OwnGradient {
@@ -64,6 +65,24 @@ function spread(tf: TensorFlow, dy: Tensor, x: Tensor, axis: number | number[]):
   );
 }
 
+/** Sums over the axes along which an operand was repeated. */
+function gathered(tf: TensorFlow, dy: Tensor, { shape }: Tensor): Tensor {
+  const axes = tf.broadcast_util.getReductionAxes(shape, dy.shape);
+  return tf.reshape(axes.length > 0 ? tf.sum(dy, axes) : dy, shape);
+}
+
+/** Resizing is linear, so the gradient of its gradient is resizing again. */
+function resizingGradient(forward: string): OwnGradient {
+  return {
+    name: `${forward}Grad`,
+    inputsToSave: ["dy", "images"],
+    of: (run, ddx, [dy, images], attributes, tf) => ({
+      dy: () => run(forward, { images: ddx }, { ...attributes, size: dy!.shape.slice(1, 3) }),
+      images: () => tf.zerosLike(images!),
+    }),
+  };
+}
+
 const own: readonly OwnGradient[] = [
   ...convolutionGradients("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"),
   ...convolutionGradients("Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2"),
@@ -91,6 +110,36 @@ const own: readonly OwnGradient[] = [
     inputsToSave: ["x"],
     of: (_, dy, [x], { alpha }, tf) => ({ x: () => tf.mul(dy, tf.step(x!, alpha)) }),
   },
+  {
+    name: "Prelu",
+    inputsToSave: ["x", "alpha"],
+    of: (_, dy, [x, alpha], __, tf) => {
+      const isPositive = tf.cast(tf.step(x!), "bool"); // a comparison would have no gradient
+      return {
+        x: () => tf.where(isPositive, dy, tf.mul(dy, alpha!)),
+        alpha: () => gathered(tf, tf.where(isPositive, tf.zerosLike(dy), tf.mul(dy, x!)), alpha!),
+      };
+    },
+  },
+  {
+    name: "FusedBatchNorm", // of any rank: mean and the others have the channels alone, or the shape of x
+    inputsToSave: ["x", "mean", "variance", "scale"],
+    of: (_, dy, [x, mean, variance, scale], { varianceEpsilon }, tf) => {
+      const inverse = tf.rsqrt(tf.add(variance!, varianceEpsilon));
+      const slope = tf.mul(inverse, scale!);
+      const sum = () => gathered(tf, dy, mean!);
+      const product = () => gathered(tf, tf.mul(dy, tf.sub(x!, mean!)), mean!);
+      return {
+        x: () => tf.mul(dy, slope),
+        mean: () => tf.mul(sum(), tf.neg(slope)),
+        variance: () => tf.mul(product(), tf.mul(slope, tf.mul(tf.square(inverse), -0.5))),
+        scale: () => tf.mul(product(), inverse),
+        offset: sum,
+      };
+    },
+  },
+  resizingGradient("ResizeBilinear"),
+  resizingGradient("ResizeNearestNeighbor"),
   {
     name: "Sum",
     inputsToSave: ["x"],

@@ -8,3 +8,4 @@ export type { ConvPrecision } from "./precision.ts";
 export { type PrefetchOptions, prefetch } from "./prefetch.ts";
 export { nativeKernels, type RegisterOptions, register } from "./register.ts";
 export type { TensorFlow } from "./tensorflow.ts";
+export { upSampling3d } from "./upsampling.ts";

@@ -16,7 +16,7 @@ import { check, native } from "../native/library.ts";
 import { TensorJoin } from "../native/symbols.ts";
 import { RaysumBackend } from "./backend.ts";
 import { variableGradients } from "./backward.ts";
-import { join, joinInto } from "./calls.ts";
+import { fill, join, joinInto } from "./calls.ts";
 import { tensorflow } from "./tensorflow.ts";
 
 /** The optimizers' own variables, which tfjs-core does not declare for those who extend it. */
@@ -58,10 +58,11 @@ function writable(backend: RaysumBackend, variable: Variable): bigint {
   return pointer;
 }
 
-/** An optimizer's own variable for a variable, zeros at first. */
-function slot(slots: Slot[], place: number, name: string, variable: Variable): Variable {
+/** An optimizer's own variable for a variable, zeros at first. Made without a kernel, as only the first step makes it. */
+function slot(backend: RaysumBackend, slots: Slot[], place: number, name: string, { shape }: Variable): Variable {
   const tf = tensorflow();
-  slots[place] ??= { originalName: name, variable: tf.tidy(() => tf.variable(tf.zerosLike(variable), false)) };
+  const zeros = () => tf.engine().makeTensorFromTensorInfo(fill(backend, shape, "float32", 0), backend);
+  slots[place] ??= { originalName: name, variable: tf.tidy(() => tf.variable(zeros(), false)) };
   return slots[place].variable;
 }
 
@@ -182,7 +183,7 @@ export function momentum(rate: number, share: number, nesterov = false): Momentu
     apply: (backend, gradients) => {
       for (const { place, variable, gradient } of updates(gradients)) {
         const count = BigInt(variable.size);
-        const own = slot(slots.accumulations, place, `${variable.name}/momentum`, variable);
+        const own = slot(backend, slots.accumulations, place, `${variable.name}/momentum`, variable);
         const [speed, slope] = [writable(backend, own), backend.pointer(gradient)];
         check(native().rs_combine(speed, share, speed, 1, slope, count, count));
         if (!nesterov) {
@@ -236,8 +237,8 @@ export function adam(rate: number, { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 
       let advance = 1;
       for (const { place, variable, gradient } of updates(gradients)) {
         const { name, size } = variable;
-        const first = writable(backend, slot(slots.accumulatedFirstMoment, place, `${name}/m`, variable));
-        const second = writable(backend, slot(slots.accumulatedSecondMoment, place, `${name}/v`, variable));
+        const first = writable(backend, slot(backend, slots.accumulatedFirstMoment, place, `${name}/m`, variable));
+        const second = writable(backend, slot(backend, slots.accumulatedSecondMoment, place, `${name}/v`, variable));
         const [target, slope] = [writable(backend, variable), backend.pointer(gradient)];
         const count = BigInt(size);
         check(native().rs_tensor_adam(target, first, second, slope, count, state, advance, beta1, beta2, epsilon));

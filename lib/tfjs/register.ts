@@ -9,6 +9,7 @@ import { kernels as tensorKernels } from "./kernels/index.ts";
 import { mapGradient, mapKernel } from "./layer.ts";
 import { backendName } from "./names.ts";
 import { type ConvPrecision, checkConvPrecision, choosePrecision } from "./precision.ts";
+import type { Recorder } from "./recorder.ts";
 import { remember, type TensorFlow } from "./tensorflow.ts";
 
 export interface RegisterOptions {
@@ -36,6 +37,7 @@ export const nativeKernels: readonly string[] = Object.freeze(kernels.map(({ nam
 function kernelFunction({ name, run }: Kernel, stock: KernelFunc | undefined): KernelFunc {
   return ({ inputs, attrs, backend }) => {
     const own = backend as RaysumBackend;
+    own.recorder?.kernel(name, inputs as Parameters<Recorder["kernel"]>[1], attrs ?? {});
     const result = run(inputs, attrs ?? {}, own);
     if (result) return result;
     if (stock) return stock({ inputs, backend, ...(attrs && { attrs }) });

@@ -1,7 +1,7 @@
 import { Beam, type View } from "../../lib/geometry/beam.ts";
 import type { VU, ZYX } from "../../lib/geometry/vector.ts";
 import { Volume } from "../../lib/geometry/volume.ts";
-import { type Operator, type OperatorOptions, operator } from "../../lib/index.ts";
+import { type Operator, type OperatorOptions, operator, parallelBeam, volume } from "../../lib/index.ts";
 import type { ModelGeometry } from "./ray_model.ts";
 
 /** The library's operator of a geometry of the float64 model. */
@@ -25,4 +25,14 @@ export function operatorOf(geometry: ModelGeometry, options: OperatorOptions = {
   }
   const object = new Volume(shape as ZYX, voxelSize as ZYX, position as ZYX);
   return operator(object, new Beam(kind, detectorShape as VU, views), { detectorSupersampling, ...options });
+}
+
+/** One slice of a unit cube of N^3 voxels, seen by 3N/2 parallel views of 3N/2 columns: tomosipo's case for learned primal-dual. */
+export function sliceOperator(N: number, options: OperatorOptions = {}): Operator {
+  const views = (3 * N) / 2;
+  return operator(
+    volume({ shape: [1, N, N], size: [1 / N, 1, 1] }),
+    parallelBeam({ angleCount: views, detectorShape: [1, views], detectorSize: [1 / N, 1.5] }),
+    options,
+  );
 }

@@ -33,6 +33,26 @@ export function difference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return norm(Float64Array.from(a, (value, k) => value - b[k]!)) / (norm(b) || 1);
 }
 
+/** The most device memory that `run` had in use at a time beyond what was in use before, in bytes, on the active backend. */
+export function peakOf(run: () => void): number {
+  const backend = tf.backend() as unknown as { readonly device: Device; output: (...given: unknown[]) => unknown };
+  const { output } = backend;
+  const { inUse } = backend.device.memory();
+  let peak = 0;
+  // The device counts the most that was ever in use, so look whenever a kernel makes a tensor.
+  backend.output = function (...given) {
+    const made = output.apply(this, given);
+    peak = Math.max(peak, this.device.memory().inUse - inUse);
+    return made;
+  };
+  try {
+    run();
+  } finally {
+    backend.output = output;
+  }
+  return peak;
+}
+
 /** The same numbers for the same seed on every backend. */
 export function random(shape: readonly number[], seed: number, lo = -1, hi = 1): tf.Tensor {
   const count = shape.reduce((product, extent) => product * extent, 1);

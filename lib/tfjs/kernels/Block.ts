@@ -100,34 +100,52 @@ const block: Kernel = kernel<Record<string, TensorInfo>, { readonly keep: boolea
   },
 );
 
-/** The gradients by x, filters and biases, in this order. Activations that were not kept are computed again. */
+/** A tensor to write into: this one, unless another one shares its memory. */
+function overwritable(backend: RaysumBackend, tensor: TensorInfo): TensorInfo {
+  return backend.isSole(tensor) ? backend.share(tensor) : backend.output(tensor.shape, tensor.dtype);
+}
+
+/**
+ * The gradients by x, filters and biases, in this order. Activations that were not kept are computed again. The gradient of an
+ * activation takes its place, which nobody else looks at any more: so the way back needs no memory beside what the way there kept.
+ */
 const blockGradient: Kernel = kernel<Record<string, TensorInfo>>("RaysumBlockGrad", (inputs, _, backend) => {
   const given = inputsOf(inputs);
   const { x, filters, biases } = given;
   const dy = inputs["dy"]!;
   const kept = listed(inputs, "kept");
   const between = kept.length > 0 ? kept : activations(backend, given);
-  const byX = x.map(({ shape }) => backend.output(shape, "float32"));
   const byFilter = filters.map(({ shape }) => backend.output(shape, "float32"));
   const byBias: TensorInfo[] = [];
   const packed = isPacked(backend, given);
+  let byX: TensorInfo[] = [];
   let gradient = dy; // of the convolution's result
   for (let k = filters.length - 1; k >= 0; k--) {
     const filter = filters[k]!;
     const table = tableOf(backend, dy.shape, filter);
-    const source = k > 0 ? [between[k - 1]!] : x;
-    const [before, behind] = [packed && k > 0, packed && gradient !== dy]; // whether it is, beside the convolution
-    const ofFilter = { out: [byFilter[k]!], a: source, b: gradient, halves: halvesOf({ a: before, b: behind }) };
+    const before = between[k - 1]; // none before the first
+    const halves = { before: packed && k > 0, behind: packed && gradient !== dy };
+    const ofFilter = {
+      out: [byFilter[k]!],
+      a: before ? [before] : x,
+      b: gradient,
+      halves: halvesOf({ a: halves.before, b: halves.behind }),
+    };
     convolveFused(backend, TensorConvolution.CONVOLUTION_FILTER_GRADIENT, ofFilter, table);
     if (biases.length > 0) byBias[k] = fold(backend, TensorFold.FOLD_SUM, gradient, [0, 1, 2], "float32");
-    const out = k > 0 ? [backend.output(source[0]!.shape, "float32")] : byX;
-    const around = k > 0 ? { mask: source[0]! } : { add: dy };
-    const halves = halvesOf({ a: behind, out: before, mask: before });
-    const ofInput = { out, a: [gradient], b: filter, ...around, halves };
+    const out = before ? [overwritable(backend, before)] : x.map(({ shape }) => backend.output(shape, "float32"));
+    const ofInput = {
+      out,
+      a: [gradient],
+      b: filter,
+      ...(before ? { mask: before } : { add: dy }),
+      halves: halvesOf({ a: halves.behind, out: halves.before, mask: halves.before }),
+    };
     convolveFused(backend, TensorConvolution.CONVOLUTION_INPUT_GRADIENT, ofInput, table);
     if (gradient !== dy) backend.disposeData(gradient.dataId);
-    if (k > 0 && kept.length === 0) backend.disposeData(source[0]!.dataId);
-    gradient = out[0]!;
+    if (before && kept.length === 0) backend.disposeData(before.dataId);
+    if (before) gradient = out[0]!;
+    else byX = out;
   }
   return [...byX, ...byFilter, ...byBias];
 });
