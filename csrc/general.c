@@ -7,38 +7,20 @@
 //
 // Views are worked off by main axis, each axis with its own copy of the volume in the workspace: blocks of planes, stored
 // [third axis][plane][cross axis] with a border of zeros, so that a block's part around a few rays lies close together (see
-// general_box). Forward: a task is a stretch of pixels of one view. Back: a task owns a block of planes and a band of cells of the
+// general_box). Forward: a task is a block of pixels of some views. Back: a task owns a block of planes and a band of cells of the
 // third axis for all rays; every sample falls into one cell, and voxels between two bands are added up when they are unpacked.
 #include "general_kernel.h"
+#include "general_phase.h"
 #include "general_window.h"
 #include "output_row.h"
 #include "status.h"
 
 #include <stdlib.h>
 
-#define SAMPLES 2097152        // per task, roughly: some milliseconds
-#define MOST_ENTRIES INT32_MAX // in a block: indexes in it are int32_t
-#define BAND_ENTRIES 196608    // of back in a block and band: stay in the second-level cache
-#define TILE 64                // pixels side by side in a task of forward
-#define GROUP 32               // most detector rows in it
-#define VIEWS 8                // views in it, one after the other on the same voxels
-#define VIEWS_BACK 16          // the same in back
-#define LEAST_BAND 32          // cells; narrower bands cut too many rays
-#define SPARE 12               // more columns of entries than there must be, in short rows
-#define MARGIN 4               // most rows of entries on both sides of a box
-
-// All views with the same main axis.
-typedef struct {
-  int main, cross, third;
-  int64_t views;
-  const int32_t *view;
-  int32_t planes, columns, rows; // voxels along the three axes
-  int32_t run, pitch;            // planes in a block, entries from plane to plane
-  int32_t margin;                // rows of entries around a box
-  int64_t blocks;
-  int32_t band; // cells of the third axis in a band of back
-  int64_t bands;
-} general_phase;
+#define SAMPLES 2097152 // per task, roughly: some milliseconds
+#define TILE 64         // pixels side by side in a task of forward
+#define GROUP 16        // most detector rows in it
+#define VIEWS 16        // that are worked off row by row, while what they see of the volume is in the caches
 
 typedef struct {
   int phases;
@@ -49,54 +31,9 @@ typedef struct {
   int64_t volume_floats; // of the workspace; then the sums of squares of forward's tasks
 } general_tables;
 
-static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static int accepts(const rs_geometry *geometry) {
   (void)geometry;
   return 1;
-}
-
-// A block of planes and band `band` of bands of `cells` cells. Its entries in the workspace are `room_of` a box.
-static void make_box(const general_phase *phase, int32_t cells, int64_t block, int64_t band, general_box *box) {
-  box->plane = (int32_t)(block * phase->run);
-  box->planes = (int32_t)smaller(phase->run, phase->planes - box->plane);
-  box->columns = phase->columns + 1;
-  box->row = (int32_t)(band * cells) - 1;
-  box->rows = (int32_t)smaller(cells, phase->rows - box->row);
-  box->margin = phase->margin;
-  box->pitch = phase->pitch;
-  box->stride = phase->run * phase->pitch;
-  box->origin = phase->margin * box->stride + phase->pitch;
-}
-
-static int64_t room_of(const general_phase *phase, int32_t cells) {
-  return ((int64_t)cells + 2 * phase->margin) * phase->run * phase->pitch + 2 * phase->pitch;
-}
-
-static int32_t make_phase(general_phase *phase, const rs_geometry *geometry, int main) {
-  phase->main = main;
-  phase->cross = main == RS_X ? RS_Y : RS_X;
-  phase->third = RS_Z + RS_Y + RS_X - main - phase->cross;
-  phase->planes = geometry->shape[main];
-  phase->columns = geometry->shape[phase->cross];
-  phase->rows = geometry->shape[phase->third];
-  // An entry before the first voxel and two behind the last, or more: see general_box. Long rows are an odd number of cache lines, so
-  // that the planes of a block fall into different sets of the cache.
-  int64_t pitch = phase->columns + 3;
-  pitch = pitch < 128 ? pitch + smaller(SPARE, phase->columns) : (parts(pitch, 16) | 1) * 16;
-  phase->pitch = (int32_t)pitch;
-  phase->margin = (int32_t)smaller(MARGIN, phase->rows / 16);
-  int64_t most = MOST_ENTRIES / (pitch * ((int64_t)phase->rows + 2 * phase->margin + 4));
-  if (!most)
-    return rs_fail(RS_EARGUMENT, "rays cross slices of %d x %d voxels: expected fewer than 2^31 voxels in a slice", phase->rows,
-                   phase->columns);
-  phase->run = (int32_t)smaller(smaller(most, GENERAL_PLANES), phase->planes);
-  phase->blocks = parts(phase->planes, phase->run);
-  int64_t band = BAND_ENTRIES / (phase->run * pitch), cells = (int64_t)phase->rows + 1;
-  phase->bands = parts(cells, band < LEAST_BAND ? LEAST_BAND : band);
-  phase->band = (int32_t)parts(cells, phase->bands);
-  return RS_OK;
 }
 
 static void release(rs_plan *plan) {
@@ -331,12 +268,12 @@ static void scatter_task(void *context, int64_t task, int worker) {
   float *base = make_band(work, task / phase->bands, task % phase->bands, &box);
   general_pave(&box, &ways);
   for (int64_t line = work->first, next; line < work->end; line = next) {
-    // Some views, or rows of one.
+    // Whole views, or rows of one.
     const int32_t *view = phase->view + line / geometry->fine_rows;
     int32_t row = (int32_t)(line % geometry->fine_rows), last = (int32_t)smaller(geometry->fine_rows, row + work->end - line);
-    int views = last - row < geometry->fine_rows ? 1 : (int)smaller(VIEWS_BACK, (work->end - line) / geometry->fine_rows);
+    int views = last - row < geometry->fine_rows ? 1 : (int)smaller(VIEWS, (work->end - line) / geometry->fine_rows);
     next = line + (int64_t)views * (last - row);
-    general_window window[VIEWS_BACK];
+    general_window window[VIEWS];
     for (int k = 0; k < views; k++) general_frame(geometry, &geometry->view[view[k]], &box, &window[k]);
     // Strips: neighbouring rows and views find their voxels in the caches.
     for (int32_t strip = 0; strip < geometry->fine_columns; strip += GENERAL_RAYS)
