@@ -214,22 +214,48 @@ ASTRA_INLINE void collect(const float *image, int32_t pitch, const double *last,
         share[k] * rs_texture_sample(image, rs_texture_place(p[k], last[0]), rs_texture_place(q[k], last[1]), 1, pitch, RS_TEXTURE_XZ);
 }
 
-// The same for a curved detector: the ray through a voxel's centre is followed to where it leaves the cylinder, and the weight is the
+// Where the rays through neighbours along x meet a curved detector: columns, scaled for rs_texture_place, and how many times as far from
+// the source as the voxels that is; not a number where a ray misses the cylinder.
+typedef struct {
+  double column[ASTRA_LANES], way[ASTRA_LANES];
+} astra_shadows;
+
+// rs_bend_angle in vectors: a detector is less than half a circle, so an angle of a quarter turn or more is outside and may be any such.
+static void cast_shadows(const astra_view *view, int32_t columns, double z, double y, double x, astra_shadows *shadows) {
+  // atan(t) / t as a polynomial in the square of t = -1 ... 1, through its values at Chebyshev's nodes: right to 1e-15.
+  static const double arc[] = {-4.572466752859746e-05, 0.0004611471226395625, -0.0021983905110338,   0.006642618398837011,
+                               -0.014458808736889693,  0.02458916421806469,   -0.034874503444929254, 0.04377190010711523,
+                               -0.051278290246137094,  0.05845587712383866,   -0.06659119943643073,  0.07691170067941966,
+                               -0.09090787968013053,   0.11111102499422242,   -0.14285713910426773,  0.19999999991319195,
+                               -0.33333333333253284,   0.9999999999999988};
+  const double *c = view->column, *d = view->depth, *s = view->source;
+  const double scale = 2 * RS_TEXTURE_SCALE / view->turn, middle = RS_TEXTURE_SCALE * 0.5 * (columns - 1) + RS_TEXTURE_OFFSET;
+  const double start = c[0] * z + c[1] * y + c[3], depth = d[0] * z + d[1] * y + d[3], outside = s[0] * s[0] + s[1] * s[1] - 1;
+  for (int k = 0; k < ASTRA_LANES; k++) {
+    const double p0 = start + c[2] * (x + k), p1 = depth + d[2] * (x + k), square = p0 * p0 + p1 * p1, along = s[0] * p0 + s[1] * p1;
+    const double root = sqrt(along * along - square * outside), way = (p1 < 0 ? root : -root) - along;
+    // `square` times: the way, the sine, and 1 plus the cosine, whose ratio is the tangent of half the angle.
+    const double sine = s[0] * square + way * p0, cosine = square - (s[1] * square + way * p1), inverse = 1 / (square * cosine);
+    const double half = sine * square * inverse, half_square = half * half, in_front = fabs(half) < 1;
+    double series = arc[0];
+#pragma GCC unroll 17
+    for (int n = 1; n < 18; n++) series = series * half_square + arc[n];
+    shadows->column[k] = (middle + scale * (half * series)) * in_front;
+    shadows->way[k] = way * cosine * inverse;
+  }
+}
+
+// collect for a curved detector: the ray through a voxel's centre is followed to where it leaves the cylinder, and the weight is the
 // square of how much further that is. A voxel whose ray misses the cylinder gets nothing; ASTRA then forgets to go on to the next one of
 // its column, which gets the value of another place.
-static void collect_curved(const float *image, int32_t pitch, const double *last, const astra_view *view, int32_t columns, double z,
-                           double y, double x, float *sum) {
-  const double *c = view->column, *r = view->row, *d = view->depth, *s = view->source, middle = 0.5 * (columns - 1);
+static void collect_curved(const float *image, int32_t pitch, const double *last, const astra_view *view, const astra_shadows *shadows,
+                           double z, double y, double x, float *sum) {
+  const double *r = view->row, start = r[0] * z + r[1] * y + r[3], source = view->source[2] + RS_TEXTURE_OFFSET;
   for (int k = 0; k < ASTRA_LANES; k++) {
-    const double p[3] = {c[0] * z + c[1] * y + c[2] * (x + k) + c[3], d[0] * z + d[1] * y + d[2] * (x + k) + d[3],
-                         r[0] * z + r[1] * y + r[2] * (x + k) + r[3]};
-    double way;
-    const double angle = rs_bend_angle(p, s, &way);
-    if (!(fabs(way) < FLT_MAX)) continue;
-    const double column = RS_TEXTURE_SCALE * (middle + angle / view->turn), row = s[2] + way * p[2];
-    sum[k] +=
-        (float)(view->weight * way * way) * rs_texture_sample(image, rs_texture_place(column + RS_TEXTURE_OFFSET, last[0]),
-                                                              rs_texture_place(row + RS_TEXTURE_OFFSET, last[1]), 1, pitch, RS_TEXTURE_XZ);
+    const double way = shadows->way[k], row = source + way * (start + r[2] * (x + k));
+    const float all = (float)(view->weight * way * way), share = all < FLT_MAX ? all : 0;
+    sum[k] += share * rs_texture_sample(image, rs_texture_place(shadows->column[k], last[0]), rs_texture_place(row, last[1]), 1, pitch,
+                                        RS_TEXTURE_XZ);
   }
 }
 
@@ -253,13 +279,16 @@ static void back_task(void *context, int64_t task, int worker) {
   for (int32_t view = 0; view < geometry->views; view++) {
     const float *image = work->packed + (int64_t)view * (geometry->rows + RS_TEXTURE_BORDER) * pitch;
     const astra_view *at = &tables->view[view];
-    for (int z = 0; z < slices; z++)
-      for (int y = 0; y < rows; y++)
-        for (int x = 0; x < columns; x += ASTRA_LANES)
-          for (int sub = 0; sub < n_z * n * n; sub++) {
-            float *to = sum[z][y] + x;
-            double dz = (sub / n / n + 0.5) / n_z - 0.5, dy = (sub / n % n + 0.5) / n - 0.5, dx = (sub % n + 0.5) / n - 0.5;
-            double pz = z0 + z + dz, py = y0 + y + dy, px = x0 + x + dx;
+    const int upright = at->column[RS_Z] == 0 && at->depth[RS_Z] == 0; // a detector's rows along z: all slices share their columns
+    for (int y = 0; y < rows; y++)
+      for (int x = 0; x < columns; x += ASTRA_LANES)
+        for (int sub = 0; sub < n * n; sub++) {
+          const double py = y0 + y + (sub / n + 0.5) / n - 0.5, px = x0 + x + (sub % n + 0.5) / n - 0.5;
+          astra_shadows shadows;
+          for (int z = 0; z < slices * n_z; z++) {
+            const double pz = z0 + (z + 0.5) / n_z - 0.5;
+            float *to = sum[z / n_z][y] + x;
+            if (at->turn != 0 && (z == 0 || !upright)) cast_shadows(at, geometry->columns, pz, py, px, &shadows);
             if (geometry->beam == RS_PARALLEL && tables->flat)
               collect(image, pitch, last, at, pz, py, px, 0, 0, to);
             else if (geometry->beam == RS_PARALLEL) {
@@ -267,12 +296,13 @@ static void back_task(void *context, int64_t task, int worker) {
               collect_parallel(image, pitch, last, at, (float)(pz - steps - middle[RS_Z]), steps, (float)(py - middle[RS_Y]),
                                (float)(px - middle[RS_X]), to);
             } else if (at->turn != 0)
-              collect_curved(image, pitch, last, at, geometry->columns, pz, py, px, to);
+              collect_curved(image, pitch, last, at, &shadows, pz, py, px, to);
             else if (tables->flat)
               collect(image, pitch, last, at, pz, py, px, 1, 1, to);
             else
               collect(image, pitch, last, at, pz, py, px, 1, 2, to);
           }
+        }
   }
   const float share = (float)(1 / (RS_TEXTURE_SCALE * n_z * n * n));
   for (int z = 0; z < slices; z++)

@@ -7,34 +7,20 @@
 //
 // Views are worked off by main axis, each axis with its own copy of the volume in the workspace: blocks of planes, stored
 // [third axis][plane][cross axis] with a border of zeros, so that a block's part around a few rays lies close together (see
-// general_box). Forward: a task is a stretch of pixels of one view. Back: a task owns a block of planes and a band of cells of the
+// general_box). Forward: a task is a block of pixels of some views. Back: a task owns a block of planes and a band of cells of the
 // third axis for all rays; every sample falls into one cell, and voxels between two bands are added up when they are unpacked.
 #include "general_kernel.h"
+#include "general_phase.h"
 #include "general_window.h"
 #include "output_row.h"
 #include "status.h"
 
 #include <stdlib.h>
 
-#define SAMPLES 2097152       // per task, roughly: some milliseconds
-#define MOST_FLOATS INT32_MAX // in a block: indexes in it are int32_t
-#define BAND_ENTRIES 196608   // of back in a block and band: stay in the second-level cache
-#define TILE 64               // pixels side by side in a task of forward
-#define GROUP 32              // most detector rows in it
-#define LEAST_BAND 32         // cells; narrower bands cut too many rays
-#define APART 4               // rays from one to the next in back: neighbours add to the same voxels
-
-// All views with the same main axis.
-typedef struct {
-  int main, cross, third;
-  int64_t views;
-  const int32_t *view;
-  int32_t planes, columns, rows; // voxels along the three axes
-  int32_t run, pitch;            // planes in a block, floats from plane to plane
-  int64_t blocks;
-  int32_t band; // cells of the third axis in a band of back
-  int64_t bands;
-} general_phase;
+#define SAMPLES 2097152 // per task, roughly: some milliseconds
+#define TILE 64         // pixels side by side in a task of forward
+#define GROUP 16        // most detector rows in it
+#define VIEWS 16        // that are worked off row by row, while what they see of the volume is in the caches
 
 typedef struct {
   int phases;
@@ -45,50 +31,9 @@ typedef struct {
   int64_t volume_floats; // of the workspace; then the sums of squares of forward's tasks
 } general_tables;
 
-static int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 static int accepts(const rs_geometry *geometry) {
   (void)geometry;
   return 1;
-}
-
-// A block of planes with one band of `cells` cells a band, of `rows` rows of entries in the workspace. Returns the band's place there,
-// in entries.
-static int64_t make_box(const general_phase *phase, int32_t cells, int64_t rows, int64_t bands, int64_t block, int64_t band,
-                        general_box *box) {
-  box->plane = (int32_t)(block * phase->run);
-  box->planes = (int32_t)smaller(phase->run, phase->planes - box->plane);
-  box->columns = phase->columns + 1;
-  box->row = (int32_t)(band * cells) - 1;
-  box->rows = (int32_t)smaller(cells, phase->rows - box->row);
-  box->pitch = phase->pitch;
-  box->stride = box->planes * phase->pitch;
-  return block * phase->run * bands * rows * phase->pitch + band * rows * box->stride;
-}
-
-static int32_t make_phase(general_phase *phase, const rs_geometry *geometry, int main) {
-  phase->main = main;
-  phase->cross = main == RS_X ? RS_Y : RS_X;
-  phase->third = RS_Z + RS_Y + RS_X - main - phase->cross;
-  phase->planes = geometry->shape[main];
-  phase->columns = geometry->shape[phase->cross];
-  phase->rows = geometry->shape[phase->third];
-  // Two zeros behind the last voxel and one before the first. Long rows are an odd number of cache lines, so that the planes of a
-  // block fall into different sets of the cache.
-  int64_t pitch = phase->columns + 3;
-  if (pitch >= 128) pitch = (parts(pitch, 16) | 1) * 16;
-  phase->pitch = (int32_t)pitch;
-  int64_t most = MOST_FLOATS / (pitch * ((int64_t)phase->rows + 2));
-  if (!most)
-    return rs_fail(RS_EARGUMENT, "rays cross slices of %d x %d voxels: expected fewer than 2^31 voxels in a slice", phase->rows,
-                   phase->columns);
-  phase->run = (int32_t)smaller(smaller(most, GENERAL_PLANES), phase->planes);
-  phase->blocks = parts(phase->planes, phase->run);
-  int64_t band = BAND_ENTRIES / (phase->run * pitch), cells = (int64_t)phase->rows + 1;
-  phase->bands = parts(cells, band < LEAST_BAND ? LEAST_BAND : band);
-  phase->band = (int32_t)parts(cells, phase->bands);
-  return RS_OK;
 }
 
 static void release(rs_plan *plan) {
@@ -122,8 +67,8 @@ static int32_t prepare(rs_plan *plan) {
       release(plan);
       return RS_EARGUMENT;
     }
-    int64_t forward = phase->blocks * phase->run * (phase->rows + 2) * phase->pitch;
-    int64_t back = 2 * phase->blocks * phase->run * phase->bands * phase->band * phase->pitch;
+    int64_t forward = 2 * phase->blocks * room_of(phase, phase->rows + 1);
+    int64_t back = 2 * phase->blocks * phase->bands * room_of(phase, phase->band);
     int64_t floats = forward > back ? forward : back;
     if (tables->volume_floats < floats) tables->volume_floats = parts(floats, 16) * 16;
     if (most_planes < phase->planes) most_planes = phase->planes;
@@ -155,63 +100,79 @@ static int64_t voxel_stride(const rs_geometry *geometry, int axis) {
 
 // ---- forward
 
+// A row of entries of a plane: to[2 i], to[2 i + 1] = row[i step], next[i next_step]
+static void pack_entries(float *to, const float *row, int64_t step, const float *next, int64_t next_step, int32_t count) {
+  const general_indexes lane = {GENERAL_LANES};
+  const rs_vi low = (rs_vi)(lane / 2 + lane % 2 * RS_LANES), high = low + RS_LANES / 2;
+  int32_t i = 0;
+  for (; step == 1 && next_step == 1 && i + RS_LANES <= count; i += RS_LANES) {
+    rs_store(to + 2 * i, rs_pick(rs_load(row + i), rs_load(next + i), low));
+    rs_store(to + 2 * i + RS_LANES, rs_pick(rs_load(row + i), rs_load(next + i), high));
+  }
+  for (; i < count; i++) to[2 * i] = row[i * step], to[2 * i + 1] = next[i * next_step];
+}
+
 static void pack_row(void *context, int64_t task, int worker) {
   (void)worker;
+  static const float zeros[GENERAL_PLANES];
   const general_work *work = context;
   const general_phase *phase = work->phase;
   const rs_geometry *geometry = &work->plan->geometry;
-  int64_t rows = phase->rows + 2, block = task / rows, row = task % rows;
+  int32_t rows = phase->rows + 1 + 2 * phase->margin, row = (int32_t)(task % rows) - phase->margin - 1;
   general_box box;
-  float *base = work->packed + make_box(phase, phase->rows + 1, rows, 1, block, 0, &box) + row * box.stride;
-  if (row == 0 || row == rows - 1) {
-    memset(base, 0, (size_t)box.stride * sizeof *base);
+  make_box(phase, phase->rows + 1, task / rows, 0, &box);
+  float *begin = work->packed + 2 * (task / rows * room_of(phase, phase->rows + 1)),
+        *base = begin + 2 * (box.origin + (int64_t)(row + 1) * box.stride);
+  size_t edge = 2 * (size_t)phase->pitch * sizeof *base;
+  if (task % rows == 0) memset(begin, 0, edge);
+  if (task % rows == rows - 1) memset(base + 2 * box.stride, 0, edge);
+  if (row < -1 || row >= phase->rows) {
+    memset(base, 0, 2 * (size_t)box.stride * sizeof *base);
     return;
   }
   int64_t plane_stride = voxel_stride(geometry, phase->main), column_stride = voxel_stride(geometry, phase->cross);
-  const float *source = work->input + box.plane * plane_stride + (row - 1) * voxel_stride(geometry, phase->third);
-  int32_t columns = phase->columns, pitch = phase->pitch, planes = box.planes;
-  for (int32_t k = 0; k < planes; k++) {
-    float *to = base + (int64_t)k * pitch;
-    to[0] = 0;
-    memset(to + 1 + columns, 0, (size_t)(pitch - 1 - columns) * sizeof *to);
-    if (column_stride == 1) memcpy(to + 1, source + k * plane_stride, (size_t)columns * sizeof *to);
+  const float *source = work->input + box.plane * plane_stride + row * voxel_stride(geometry, phase->third);
+  const float *next = source + voxel_stride(geometry, phase->third);
+  int64_t step = column_stride, next_step = step, way = plane_stride, next_way = way;
+  if (row < 0) source = zeros, step = way = 0;
+  if (row == phase->rows - 1) next = zeros, next_step = next_way = 0;
+  int32_t columns = phase->columns, pitch = phase->pitch;
+  for (int32_t k = 0; k < box.planes; k++) {
+    float *to = base + 2 * (int64_t)k * pitch;
+    to[0] = to[1] = 0;
+    memset(to + 2 * (1 + columns), 0, 2 * (size_t)(pitch - 1 - columns) * sizeof *to);
+    if (column_stride == 1) pack_entries(to + 2, source + k * way, step, next + k * next_way, next_step, columns);
   }
   if (column_stride != 1)
     for (int32_t a = 0; a < columns; a++)
-      for (int32_t k = 0; k < planes; k++) base[(int64_t)k * pitch + 1 + a] = source[a * column_stride + k];
+      for (int32_t k = 0; k < box.planes; k++) {
+        float *to = base + 2 * ((int64_t)k * pitch + 1 + a);
+        to[0] = source[a * step + k * way], to[1] = next[a * next_step + k * next_way];
+      }
 }
 
-// A division takes as long as a third of a ray.
-static int32_t pixel_of(int32_t fine, int supersampling) { return supersampling == 1 ? fine : fine / supersampling; }
-
-// sum[pixel] += what the rays of one detector row find in a box.
-static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_window *window,
-                       const float *base, int32_t row, int32_t pixel, int pixels, float *sum) {
+// sum[pixel] += what the rays of one detector row find in a box. sum has room for whole vectors of pixels.
+static void gather_row(const rs_geometry *geometry, const rs_view *view, const general_box *box, const general_ways *ways,
+                       const general_window *window, const float *base, int32_t row, int32_t pixel, int pixels, float *sum) {
   const int supersampling = geometry->supersampling, sub_rows = geometry->sub_rows;
   general_rays rays;
-  rs_vf found[TILE];
-  int touched = 0;
   for (int32_t fine = row * sub_rows; fine < (row + 1) * sub_rows; fine++) {
-    int32_t first = pixel * supersampling, end = (pixel + pixels) * supersampling;
+    int32_t first = pixel * supersampling, end = (pixel + pixels) * supersampling, from = first;
     general_clip(window, fine, &first, &end);
     if (first >= end) continue;
-    if (!touched) memset(found, 0, sizeof found);
-    touched = 1;
+    first -= (first - from) % RS_LANES;
     for (; first < end; first += GENERAL_RAYS) {
       int count = (int)smaller(end - first, GENERAL_RAYS);
       general_aim(geometry, view, box, fine, first, count, &rays);
-      for (int i = 0; i < count; i++) {
-        rs_vf *at = &found[pixel_of(first + i, supersampling) - pixel];
-        if (rays.kind[i] == GENERAL_INSIDE)
-          general_gather_ray(box, &rays, i, GENERAL_INSIDE, base, at);
-        else if (rays.kind[i] == GENERAL_CUTS)
-          general_gather_ray(box, &rays, i, GENERAL_CUTS, base, at);
-        else if (rays.kind[i] == GENERAL_GRAZES)
-          general_gather_ray(box, &rays, i, GENERAL_GRAZES, base, at);
+      for (int i = 0; i < count; i += RS_LANES) {
+        rs_vf found = general_gather_rays(box, ways, &rays, i, (int)smaller(count - i, RS_LANES), base);
+        if (supersampling == 1)
+          rs_store(sum + first - from + i, rs_load(sum + first - from + i) + found);
+        else
+          for (int k = 0; k < RS_LANES && i + k < count; k++) sum[(first + i + k) / supersampling - pixel] += found[k];
       }
     }
   }
-  for (int p = 0; touched && p < pixels; p += RS_LANES) general_fold(found + p, sum + p);
 }
 
 static void forward_task(void *context, int64_t task, int worker) {
@@ -220,24 +181,31 @@ static void forward_task(void *context, int64_t task, int worker) {
   const general_tables *tables = work->tables;
   const general_phase *phase = work->phase;
   const rs_geometry *geometry = &work->plan->geometry;
-  int64_t tile = task % tables->tiles, group = task / tables->tiles % tables->groups;
-  int32_t view = phase->view[task / tables->tiles / tables->groups];
+  int64_t tile = task % tables->tiles, group = task / tables->tiles % tables->groups, first = task / tables->tiles / tables->groups * VIEWS;
+  const int32_t *view = phase->view + first;
   int32_t pixel = (int32_t)tile * TILE, row = (int32_t)group * tables->group;
+  int views = (int)smaller(VIEWS, phase->views - first);
   int pixels = (int)smaller(TILE, geometry->columns - pixel), rows = (int)smaller(tables->group, geometry->rows - row);
-  float sum[GROUP][TILE];
+  float sum[VIEWS][GROUP][TILE];
   memset(sum, 0, sizeof sum);
   for (int64_t block = 0; block < phase->blocks; block++) {
     general_box box;
-    general_window window;
-    const float *base = work->packed + make_box(phase, phase->rows + 1, phase->rows + 2, 1, block, 0, &box);
-    general_frame(geometry, &geometry->view[view], &box, &window);
-    for (int r = 0; r < rows; r++) gather_row(geometry, &geometry->view[view], &box, &window, base, row + r, pixel, pixels, sum[r]);
+    general_ways ways;
+    general_window window[VIEWS];
+    const float *base = work->packed + 2 * block * room_of(phase, phase->rows + 1);
+    make_box(phase, phase->rows + 1, block, 0, &box);
+    general_pave(&box, &ways);
+    for (int k = 0; k < views; k++) general_frame(geometry, &geometry->view[view[k]], &box, &window[k]);
+    for (int r = 0; r < rows; r++)
+      for (int k = 0; k < views; k++)
+        gather_row(geometry, &geometry->view[view[k]], &box, &ways, &window[k], base, row + r, pixel, pixels, sum[k][r]);
   }
   double squares = 0;
-  for (int r = 0; r < rows; r++) {
-    size_t index = ((size_t)(row + r) * (size_t)geometry->views + (size_t)view) * (size_t)geometry->columns + (size_t)pixel;
-    squares += rs_output_row(&work->output, index, sum[r], pixels);
-  }
+  for (int r = 0; r < rows; r++)
+    for (int k = 0; k < views; k++) {
+      size_t index = ((size_t)(row + r) * (size_t)geometry->views + (size_t)view[k]) * (size_t)geometry->columns + (size_t)pixel;
+      squares += rs_output_row(&work->output, index, sum[k][r], pixels);
+    }
   if (work->squares) work->squares[task] = squares;
 }
 
@@ -252,15 +220,17 @@ static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_ou
     general_work work = {.plan = plan, .tables = tables, .output = *output, .input = volume + item * voxels, .packed = plan->workspace};
     work.output.target += item * pixels;
     if (output->mode == RS_RESIDUAL) work.output.measured += item * pixels;
+    int64_t done = 0;
     for (int p = 0; p < tables->phases; p++) {
       const general_phase *phase = work.phase = &tables->phase[p];
-      if (norm) work.squares = squares + (phase->view - tables->order) * tasks;
-      if (rs_parallel_for(operation, phase->blocks * (phase->rows + 2), pack_row, &work)) return RS_CANCELLED;
-      if (rs_parallel_for(operation, phase->views * tasks, forward_task, &work)) return RS_CANCELLED;
+      if (norm) work.squares = squares + done;
+      if (rs_parallel_for(operation, phase->blocks * (phase->rows + 1 + 2 * phase->margin), pack_row, &work)) return RS_CANCELLED;
+      if (rs_parallel_for(operation, parts(phase->views, VIEWS) * tasks, forward_task, &work)) return RS_CANCELLED;
+      done += parts(phase->views, VIEWS) * tasks;
     }
     if (norm) {
       norm[item] = 0;
-      for (int64_t i = 0; i < geometry->views * tasks; i++) norm[item] += squares[i];
+      for (int64_t i = 0; i < done; i++) norm[item] += squares[i];
     }
   }
   return RS_OK;
@@ -268,11 +238,12 @@ static int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_ou
 
 // ---- back
 
-// An entry is two numbers: what a voxel gets from the cells of its row, and what the one behind it in the next row gets from them. So
-// a sample is added to four numbers side by side.
+// The first of an entry's numbers is what a voxel gets from the cells of its row, the second what the one behind it in the next row gets
+// from them.
 static float *make_band(const general_work *work, int64_t block, int64_t band, general_box *box) {
   const general_phase *phase = work->phase;
-  return work->packed + 2 * make_box(phase, phase->band, phase->band, phase->bands, block, band, box);
+  make_box(phase, phase->band, block, band, box);
+  return work->packed + 2 * (block * phase->bands + band) * room_of(phase, phase->band);
 }
 
 static void clear_band(void *context, int64_t task, int worker) {
@@ -281,7 +252,7 @@ static void clear_band(void *context, int64_t task, int worker) {
   const general_phase *phase = work->phase;
   general_box box;
   float *base = make_band(work, task / phase->bands, task % phase->bands, &box);
-  memset(base, 0, 2 * (size_t)box.rows * (size_t)box.stride * sizeof *base);
+  memset(base + 2 * box.origin, 0, 2 * (size_t)box.rows * (size_t)box.stride * sizeof *base);
 }
 
 static void scatter_task(void *context, int64_t task, int worker) {
@@ -292,35 +263,33 @@ static void scatter_task(void *context, int64_t task, int worker) {
   const int supersampling = geometry->supersampling;
   general_box box;
   general_rays rays;
-  general_queue queue;
+  general_ways ways;
+  float value[GENERAL_RAYS];
   float *base = make_band(work, task / phase->bands, task % phase->bands, &box);
-  general_open(&queue, (uint32_t)box.columns);
+  general_pave(&box, &ways);
   for (int64_t line = work->first, next; line < work->end; line = next) {
-    int32_t view = phase->view[line / geometry->fine_rows], row = (int32_t)(line % geometry->fine_rows);
-    next = smaller(line + geometry->fine_rows - row, work->end);
-    general_window window;
-    general_frame(geometry, &geometry->view[view], &box, &window);
-    // Strips: neighbouring rows find their voxels in the first-level cache.
+    // Whole views, or rows of one.
+    const int32_t *view = phase->view + line / geometry->fine_rows;
+    int32_t row = (int32_t)(line % geometry->fine_rows), last = (int32_t)smaller(geometry->fine_rows, row + work->end - line);
+    int views = last - row < geometry->fine_rows ? 1 : (int)smaller(VIEWS, (work->end - line) / geometry->fine_rows);
+    next = line + (int64_t)views * (last - row);
+    general_window window[VIEWS];
+    for (int k = 0; k < views; k++) general_frame(geometry, &geometry->view[view[k]], &box, &window[k]);
+    // Strips: neighbouring rows and views find their voxels in the caches.
     for (int32_t strip = 0; strip < geometry->fine_columns; strip += GENERAL_RAYS)
-      for (int32_t r = row; r < row + (next - line); r++) {
-        int32_t column = strip, end = (int32_t)smaller((int64_t)strip + GENERAL_RAYS, geometry->fine_columns);
-        general_clip(&window, r, &column, &end);
-        if (column >= end) continue;
-        const float *values = work->input + ((int64_t)(r / geometry->sub_rows) * geometry->views + view) * geometry->columns;
-        general_aim(geometry, &geometry->view[view], &box, r, column, end - column, &rays);
-        // Neighbouring rays share voxels: with others between them a voxel was stored before it is loaded again.
-        for (int n = 0, i = 0; n < end - column; n++, i = i + APART < end - column ? i + APART : i % APART + 1) {
-          float value = values[pixel_of(column + i, supersampling)] * rays.scale[i];
-          if (rays.kind[i] == GENERAL_INSIDE)
-            general_scatter_ray(&box, &rays, i, GENERAL_INSIDE, value, &queue, base);
-          else if (rays.kind[i] == GENERAL_CUTS)
-            general_scatter_ray(&box, &rays, i, GENERAL_CUTS, value, &queue, base);
-          else if (rays.kind[i] == GENERAL_GRAZES)
-            general_scatter_ray(&box, &rays, i, GENERAL_GRAZES, value, &queue, base);
+      for (int32_t r = row; r < last; r++)
+        for (int k = 0; k < views; k++) {
+          int32_t column = strip, end = (int32_t)smaller((int64_t)strip + GENERAL_RAYS, geometry->fine_columns);
+          general_clip(&window[k], r, &column, &end);
+          if (column >= end) continue;
+          const float *values = work->input + ((int64_t)(r / geometry->sub_rows) * geometry->views + view[k]) * geometry->columns;
+          general_aim(geometry, &geometry->view[view[k]], &box, r, column, end - column, &rays);
+          for (int i = 0; i < end - column; i++) // a division takes as long as a third of a ray
+            value[i] = supersampling == 1 ? values[column + i] : values[(column + i) / supersampling];
+          for (int i = 0; i < end - column; i += GENERAL_BATCH)
+            general_scatter_rays(&box, &ways, &rays, i, (int)smaller(end - column - i, GENERAL_BATCH), value, base);
         }
-      }
   }
-  general_close(&queue, base);
 }
 
 // The entries of a row of cells on a plane, from that of the first voxel on.
@@ -329,7 +298,7 @@ static const float *find_row(const general_work *work, int32_t plane, int32_t ro
   general_box box;
   int64_t block = plane / phase->run, band = (row + 1) / phase->band;
   const float *base = make_band(work, block, band, &box);
-  return base + 2 * ((int64_t)(row - box.row) * box.stride + (int64_t)(plane - box.plane) * box.pitch + 1);
+  return base + 2 * (box.origin + (int64_t)(row - box.row) * box.stride + (int64_t)(plane - box.plane) * box.pitch + 1);
 }
 
 #define PIECE 256 // voxels in a row that are finished at once
