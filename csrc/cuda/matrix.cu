@@ -40,9 +40,9 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
   return (int32_t)ceil(ceil(3 * rise + 2 * reach - 1e-6) / 8);
 }
 
-int32_t stage_of(const rs_geometry *geometry, int32_t columns) {
-  const int64_t most = (MATRIX_SHARED / record_bytes(geometry, 16) - MATRIX_ZEROS) / (2 * columns) & ~3;
-  return (int32_t)stack_smaller(most, MATRIX_UNITS);
+// The slots of a ring with so many records in each.
+int32_t slots_of(int64_t record, int32_t records) {
+  return (int32_t)stack_smaller((MATRIX_SHARED / record - MATRIX_ZEROS) / records, MATRIX_SLOTS);
 }
 
 int accepts(const rs_geometry *geometry) {
@@ -54,7 +54,7 @@ int accepts(const rs_geometry *geometry) {
     int32_t columns;
     if (!(pitch <= 2 && pitch >= 1. / 16)) return 0;
     units_of(stack_view_of(geometry, rs_stack_line(geometry, i)), &columns);
-    if (!stage_of(geometry, columns)) return 0;
+    if (slots_of(record_bytes(geometry, 16), MATRIX_UNITS * columns) < 2) return 0;
   }
   return 1;
 }
@@ -217,11 +217,10 @@ struct call {
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
-      const int64_t most = (MATRIX_SHARED / RECORD - MATRIX_ZEROS) / (2 * tables->columns) & ~3;
-      const int32_t stage = (int32_t)stack_smaller(most, MATRIX_UNITS);
-      status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
+      const int32_t slots = slots_of(RECORD, MATRIX_UNITS * tables->columns);
+      status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(slots, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
-                         (const unsigned *)largest, target, stage, tables->columns);
+                         (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
       status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
                          (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
