@@ -22,7 +22,7 @@ struct matrix_tables {
   float weight;                // the most of a view in back projection
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
-  int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
+  int32_t records;             // of the longest ring of forward projection
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
@@ -41,9 +41,13 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
 }
 
 // The slots of a ring with so many records in each.
-int32_t slots_of(int64_t record, int32_t records) {
-  return (int32_t)stack_smaller((MATRIX_SHARED / record - MATRIX_ZEROS) / records, MATRIX_SLOTS);
+constexpr int32_t slots_of(int64_t record, int32_t records) {
+  const int64_t slots = (MATRIX_SHARED / record - MATRIX_ZEROS) / records;
+  return (int32_t)(slots < MATRIX_SLOTS ? slots : MATRIX_SLOTS);
 }
+static_assert(matrix_ahead(slots_of(MATRIX_RECORD<16, true>, STACK_MOST_VOXELS)) >= MATRIX_CHAIN<true> &&
+                  matrix_ahead(slots_of(MATRIX_RECORD<16, false>, STACK_MOST_VOXELS)) >= MATRIX_CHAIN<false>,
+              "a ring must have room for the planes of a chain");
 
 int accepts(const rs_geometry *geometry) {
   if (geometry->precision == RS_PRECISION_FLOAT32 || geometry->supersampling > 1) return 0;
@@ -112,6 +116,7 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
 
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
+  const int64_t record = record_bytes(&plan->geometry, 16);
   stack_block_list list;
   int32_t status = stack_make_blocks(plane, view, &list);
   if (status) return status;
@@ -122,9 +127,8 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    const int64_t room = (MATRIX_SHARED / record_bytes(&plan->geometry, 16) - MATRIX_ZEROS) / (2 * block.voxels);
-    block.planes = (int32_t)stack_smaller(room, STACK_MOST_PLANES);
-    if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
+    block.planes = slots_of(record, block.voxels);
+    tables->records = block.planes * block.voxels > tables->records ? block.planes * block.voxels : tables->records;
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
       if (block.views % views) continue;
@@ -222,9 +226,8 @@ struct call {
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
-      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
-                         (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
-                         (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
+      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_forward_bytes<TILES, SPLIT>(tables->records)),
+                         stream, plane, (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
                          (const unsigned *)largest, target);
     }
     if (packed.along) packed.along += chunks * places * RECORD;

@@ -12,8 +12,8 @@ constexpr int MATRIX_SLOTS = 12; // at most
 constexpr int MATRIX_FIND = 8;   // loads whose windows a warp finds at a time
 
 // How far ahead of its own work a warp sends; at most MATRIX_FIND, so that it knows what the warp that found the windows wrote.
-__host__ __device__ static inline int matrix_ahead(int slots) { return slots - (slots + 2) / 3; }
-static_assert(MATRIX_SLOTS - (MATRIX_SLOTS + 2) / 3 <= MATRIX_FIND, "windows must be known in time");
+__host__ __device__ static inline constexpr int matrix_ahead(int slots) { return slots - (slots + 2) / 3; }
+static_assert(matrix_ahead(MATRIX_SLOTS) <= MATRIX_FIND, "windows must be known in time");
 
 struct matrix_ring {
   stack_arrival full[MATRIX_SLOTS], empty[MATRIX_SLOTS];
