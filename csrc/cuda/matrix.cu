@@ -143,30 +143,6 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   return status;
 }
 
-int32_t make_views(const rs_plan *plan, matrix_tables *tables) {
-  const rs_geometry *geometry = &plan->geometry;
-  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
-  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
-  int32_t status = RS_OK;
-  if (line && view) {
-    rs_stack_lines(geometry, line);
-    for (int32_t i = 0; i < geometry->views; i++) {
-      view[i] = stack_view_of(geometry, line[i]);
-      tables->weight = view[i].weight > tables->weight ? view[i].weight : tables->weight;
-    }
-    status = make_units(plan, tables, view);
-    if (!status) status = make_blocks(plan, tables, view);
-    if (!status)
-      status =
-          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, tables->pointers + 6);
-  } else {
-    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
-  }
-  free(line);
-  free(view);
-  return status;
-}
-
 int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   matrix_tables *tables = (matrix_tables *)calloc(1, sizeof *tables);
@@ -176,7 +152,12 @@ int32_t prepare(rs_plan *plan) {
   plane = {nullptr, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
   if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
   int32_t status = stack_put_rows(plan, &tables->slices_of_row, &tables->rows_of_slice, tables->pointers);
-  if (!status) status = make_views(plan, tables);
+  if (!status)
+    status = stack_put_views(plan, &plane.view, tables->pointers + 6, [&](const stack_view *view) {
+      for (int32_t v = 0; v < plane.views; v++) tables->weight = view[v].weight > tables->weight ? view[v].weight : tables->weight;
+      const int32_t made = make_units(plan, tables, view);
+      return made ? made : make_blocks(plan, tables, view);
+    });
   if (status) {
     release(plan);
     return status;
@@ -198,7 +179,6 @@ int32_t prepare_astra(rs_plan *plan) {
 
 // One call on its way.
 struct call {
-  static constexpr double COST[3] = {1, .58, .38};
   rs_operation *operation;
   int32_t device;
   const matrix_tables *tables;
@@ -208,6 +188,18 @@ struct call {
   matrix_packed packed;
   unsigned *largest; // of the lanes to come
   bool back, split;
+
+  // Wide chunks share more work, but small problems then leave multiprocessors idle.
+  int64_t width_of(int64_t count) const {
+    const double cost[3] = {1, .58, .38}; // of a block
+    double least = INFINITY;
+    int64_t width = 128;
+    for (int k = 0; k < 3; k++) {
+      const double rounds = cost[k] * (double)stack_parts(blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(device));
+      if (rounds < least) least = rounds, width = 128 >> k;
+    }
+    return width;
+  }
 
   template <class Law, int TILES, bool SPLIT> int32_t work_off(unsigned chunks) {
     constexpr int64_t RECORD = MATRIX_RECORD<TILES, SPLIT>;
@@ -252,10 +244,7 @@ struct call {
 call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *input, bool back) {
   const matrix_tables *tables = (const matrix_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
-  const stack_plane &plane = tables->plane;
-  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  const int32_t rows = geometry->rows, slices = geometry->shape[RS_Z];
-  const stack_rows &terms = back ? tables->rows_of_slice : tables->slices_of_row;
+  const int64_t voxels = (int64_t)tables->plane.ny * tables->plane.nx;
   call c = {};
   c.operation = operation;
   c.device = plan->device;
@@ -264,16 +253,8 @@ call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output
   c.blocks = back ? tables->back_blocks : tables->forward_blocks;
   c.back = back;
   c.split = geometry->precision == RS_PRECISION_HIGH;
-  const int32_t units = back ? slices : rows;
-  c.source = {input,
-              {0, 0, units, back ? rows * pixels : slices * voxels, back ? pixels : voxels},
-              terms.begin,
-              terms.index,
-              terms.weight,
-              back ? plane.views : plane.ny,
-              back ? plane.columns : plane.nx,
-              back ? plane.view : nullptr};
-  c.target = {*output, {0, 0, units, back ? slices * voxels : rows * pixels, back ? voxels : pixels}, nullptr, 0, nullptr, nullptr};
+  c.source = stack_source_of(geometry, tables->plane, back ? tables->rows_of_slice : tables->slices_of_row, input, back);
+  c.target = stack_target_of(geometry, tables->plane, *output, back);
   char *packed = (char *)plan->workspace;
   if (back || tables->upright) c.packed.along = packed;
   if (!back && tables->sideways) c.packed.across = packed + (tables->upright ? voxels * tables->pass / 32 * record_bytes(geometry, 4) : 0);

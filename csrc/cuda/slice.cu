@@ -4,6 +4,7 @@
 // slices to fill a warp with them. Such problems are small: an operator is one launch that reads and writes the public layouts.
 #include "slice_back.h"
 #include "slice_blocks.h"
+#include "stack_passes.h"
 
 extern "C" const rs_family rs_stack_cuda;
 
@@ -26,8 +27,6 @@ struct slice_tables {
   int32_t columns[HEIGHTS]; // of a view that a tile of back projection sees, with TALLEST >> k rows
   int64_t pointers[4];
 };
-
-int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 int accepts(const rs_geometry *geometry) {
   if (!rs_stack_along_slices(geometry) || geometry->supersampling != 1) return 0;
@@ -75,35 +74,19 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   tables->work.groups = list.groups;
   while (1 << tables->work.slot_bits < list.slots) tables->work.slot_bits++;
   tables->work.voxels = list.voxels;
-  tables->work.rays = (int32_t)parts(list.rays, 2 * SLICE_THREADS<2>) * 2 * SLICE_THREADS<2>;
+  tables->work.rays = (int32_t)stack_parts(list.rays, 2 * SLICE_THREADS<2>) * 2 * SLICE_THREADS<2>;
   slice_free_blocks(&list);
   return status;
 }
 
-int32_t make_views(const rs_plan *plan, slice_tables *tables) {
-  const rs_geometry *geometry = &plan->geometry;
-  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
-  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
-  int32_t status = RS_OK;
-  if (line && view) {
-    rs_stack_lines(geometry, line);
-    for (int32_t i = 0; i < geometry->views; i++) {
-      view[i] = stack_view_of(geometry, line[i]);
-      for (int k = 0; k < HEIGHTS; k++) {
-        const int32_t columns = (int32_t)floor(fabs(view[i].along_y) * (TALLEST >> k) + fabs(view[i].along_x) * SLICE_WIDTH) + 4;
-        tables->columns[k] = columns > tables->columns[k] ? columns : tables->columns[k];
-      }
+// How wide a window of columns voxels see, and what blocks do.
+int32_t make_work(const rs_plan *plan, slice_tables *tables, const stack_view *view) {
+  for (int32_t v = 0; v < tables->plane.views; v++)
+    for (int k = 0; k < HEIGHTS; k++) {
+      const int32_t columns = (int32_t)floor(fabs(view[v].along_y) * (TALLEST >> k) + fabs(view[v].along_x) * SLICE_WIDTH) + 4;
+      tables->columns[k] = columns > tables->columns[k] ? columns : tables->columns[k];
     }
-    status = share_out(plan, tables, view);
-    if (!status)
-      status =
-          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, &tables->pointers[3]);
-  } else {
-    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
-  }
-  free(line);
-  free(view);
-  return status;
+  return share_out(plan, tables, view);
 }
 
 int32_t prepare(rs_plan *plan) {
@@ -114,7 +97,8 @@ int32_t prepare(rs_plan *plan) {
   tables->plane = {nullptr, geometry->views, geometry->columns, geometry->shape[RS_Y], geometry->shape[RS_X], SLICE_PART};
   tables->stack.device = plan->device;
   tables->stack.geometry = *geometry;
-  int32_t status = make_views(plan, tables);
+  int32_t status = stack_put_views(plan, &tables->plane.view, &tables->pointers[3],
+                                   [&](const stack_view *view) { return make_work(plan, tables, view); });
   if (!status) status = rs_stack_cuda.prepare(&tables->stack);
   if (status) {
     release(plan);
@@ -139,7 +123,7 @@ bool hand_over(const rs_plan *plan, int64_t batch, rs_plan *stack) {
 template <int CHANNELS>
 int32_t project(const rs_operation *operation, const slice_tables *tables, const slice_work &work, const float *volume,
                 const slice_lanes &lanes, const rs_output &output) {
-  const dim3 grid((unsigned)tables->block_count, (unsigned)parts(lanes.count, CHANNELS));
+  const dim3 grid((unsigned)tables->block_count, (unsigned)stack_parts(lanes.count, CHANNELS));
   return RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS<CHANNELS>, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
                    tables->plane, work, volume, lanes, output);
 }
@@ -169,7 +153,8 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
   const slice_plane &plane = tables->plane;
   int height = 0; // in the list
   while (TALLEST >> height > HEIGHT) height++;
-  const dim3 grid((unsigned)(parts(plane.ny, HEIGHT) * parts(plane.nx, SLICE_WIDTH)), (unsigned)parts(lanes.count, CHANNELS));
+  const dim3 grid((unsigned)(stack_parts(plane.ny, HEIGHT) * stack_parts(plane.nx, SLICE_WIDTH)),
+                  (unsigned)stack_parts(lanes.count, CHANNELS));
   // Several blocks with half of the groups each fill a multiprocessor as well, and wait for fewer threads.
   const bool many = grid.x * (int64_t)grid.y * 2 >= rs_cuda_multiprocessors(tables->stack.device) * 3;
   const int groups = 32 / WARPS / (many ? 2 : 1);
@@ -184,12 +169,12 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
                      const rs_output &output) {
   const slice_plane &plane = tables->plane;
   const int64_t enough = rs_cuda_multiprocessors(tables->stack.device) * 3 / 4;
-  const int64_t strips = parts(plane.nx, SLICE_WIDTH) * parts(lanes.count, CHANNELS);
+  const int64_t strips = stack_parts(plane.nx, SLICE_WIDTH) * stack_parts(lanes.count, CHANNELS);
   if constexpr (CHANNELS == 1)
-    if (strips * parts(plane.ny, 64) >= enough) return back_project<1, 8, 8>(operation, tables, projections, lanes, output);
-  if (strips * parts(plane.ny, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
-  if (strips * parts(plane.ny, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
-  if (strips * parts(plane.ny, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
+    if (strips * stack_parts(plane.ny, 64) >= enough) return back_project<1, 8, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(plane.ny, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(plane.ny, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(plane.ny, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
   return back_project<CHANNELS, 1, 4>(operation, tables, projections, lanes, output);
 }
 
