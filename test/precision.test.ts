@@ -152,6 +152,11 @@ describe("operators of lower precision", () => {
       operator(volume({ shape: [16, 90, 84] }), parallelBeam({ angles: [0.7, 0.9], detectorShape: [16, 130] }), {
         precision: "half",
       }),
+    "three angles, wide windows, law astra": () =>
+      operator(volume({ shape: [16, 90, 93] }), parallelBeam({ angleCount: 3, detectorShape: [16, 150] }), {
+        precision: "high",
+        law: "astra",
+      }),
     "an offset volume of flat voxels": () =>
       operator(
         volume({ shape: [18, 22, 30], voxelSize: [0.7, 1.3, 0.9] }).translate([0.4, 3.1, -6.3]),

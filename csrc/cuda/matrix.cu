@@ -45,9 +45,7 @@ constexpr int32_t slots_of(int64_t record, int32_t records) {
   const int64_t slots = (MATRIX_SHARED / record - MATRIX_ZEROS) / records;
   return (int32_t)(slots < MATRIX_SLOTS ? slots : MATRIX_SLOTS);
 }
-static_assert(matrix_ahead(slots_of(MATRIX_RECORD<16, true>, STACK_MOST_VOXELS)) >= MATRIX_CHAIN<true> &&
-                  matrix_ahead(slots_of(MATRIX_RECORD<16, false>, STACK_MOST_VOXELS)) >= MATRIX_CHAIN<false>,
-              "a ring must have room for the planes of a chain");
+static_assert(matrix_fits(slots_of(MATRIX_RECORD<16, true>, STACK_MOST_VOXELS), 1, 2), "a ring must have room for the planes of a chain");
 
 int accepts(const rs_geometry *geometry) {
   if (geometry->precision == RS_PRECISION_FLOAT32 || geometry->supersampling > 1) return 0;
@@ -114,6 +112,14 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
+// Long chains and two planes a load save work, where there is room.
+void set_ring(matrix_block *block, int64_t record) {
+  for (block->chain = 4; block->chain; block->chain -= 2)
+    for (block->load_planes = 2; block->load_planes; block->load_planes--)
+      for (block->slots = slots_of(record, block->load_planes * block->share.voxels); block->slots > 0; block->slots--)
+        if (matrix_fits(block->slots, block->load_planes, block->chain)) return;
+}
+
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   const int64_t record = record_bytes(&plan->geometry, 16);
@@ -127,8 +133,9 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    block.planes = slots_of(record, block.voxels);
-    tables->records = block.planes * block.voxels > tables->records ? block.planes * block.voxels : tables->records;
+    set_ring(&blocks[k], record);
+    const int32_t records = blocks[k].slots * blocks[k].load_planes * block.voxels;
+    tables->records = records > tables->records ? records : tables->records;
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
       if (block.views % views) continue;

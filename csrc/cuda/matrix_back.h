@@ -8,6 +8,8 @@
 #include "matrix_ring.h"
 
 constexpr int MATRIX_UNITS = 4; // of a load
+constexpr int MATRIX_FOUND = 8; // loads whose windows a warp finds at a time, a lane a unit
+static_assert(MATRIX_FOUND * MATRIX_UNITS == 32 && matrix_ahead(MATRIX_SLOTS) <= MATRIX_FOUND, "windows must be found in time");
 
 struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
@@ -24,7 +26,7 @@ template <class Law> struct matrix_window {
   float begin, shift; // floor(p + begin) + shift is the first column of a tile whose least position is p
   int32_t count, view, low;
 };
-constexpr int MATRIX_WINDOWS = 4 * MATRIX_FIND * MATRIX_UNITS; // those in use, and as many to come
+constexpr int MATRIX_WINDOWS = 4 * MATRIX_FOUND * MATRIX_UNITS; // those in use, and as many to come
 
 // Shared memory: the records of zeros and of the ring, then the tile.
 template <int TILES, bool SPLIT> static inline size_t matrix_back_bytes(int32_t slots, int32_t columns) {
@@ -51,7 +53,6 @@ template <class Law, int TILES, bool SPLIT>
 __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     matrix_back(stack_plane plane, const matrix_unit *units, int32_t count, const char *packed, const unsigned *largest,
                 stack_target target, int32_t slots, int32_t columns) {
-  static_assert(MATRIX_FIND * MATRIX_UNITS == 32, "a lane finds a window");
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   typedef typename matrix_position<Law>::type position;
@@ -109,12 +110,12 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   const int32_t loads = (count + MATRIX_UNITS - 1) / MATRIX_UNITS;
   if (threadIdx.x == 0) matrix_prepare(ring, slots, MATRIX_UNITS, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
-  if (warp < 2) find(warp * MATRIX_FIND);
+  if (warp < 2) find(warp * MATRIX_FOUND);
   __syncthreads();
   for (int load = 0; warp == 0 && load < min(loads, matrix_ahead(slots)); load++) send(load, load);
   float sum[TILES][4] = {};
 #pragma unroll 1
-  for (matrix_place at; at.load < loads; matrix_release(ring, at, loads, slots, MATRIX_WARPS, find, send)) {
+  for (matrix_place at; at.load < loads; matrix_release(ring, at, loads, slots, MATRIX_WARPS, MATRIX_FOUND, find, send)) {
     const matrix_window<Law> *window = windows + at.load * MATRIX_UNITS % MATRIX_WINDOWS;
     matrix_weights weights[2];
     matrix_address addresses[2];

@@ -9,11 +9,10 @@
 #include "stack_quad.h"
 
 constexpr int MATRIX_SLOTS = 12; // at most
-constexpr int MATRIX_FIND = 8;   // loads whose windows a warp finds at a time
 
-// How far ahead of its own work a warp sends; at most MATRIX_FIND, so that it knows what the warp that found the windows wrote.
+// How far ahead of its own work a warp sends. No more than the loads whose windows are found at a time: so that it knows what the warp that
+// found them wrote.
 __host__ __device__ static inline constexpr int matrix_ahead(int slots) { return slots - (slots + 2) / 3; }
-static_assert(matrix_ahead(MATRIX_SLOTS) <= MATRIX_FIND, "windows must be known in time");
 
 struct matrix_ring {
   stack_arrival full[MATRIX_SLOTS], empty[MATRIX_SLOTS];
@@ -64,18 +63,21 @@ struct matrix_place {
   int load = 0, slot = 0, phase = 0, turn = 0;
 };
 
-// A warp is done with a load, and goes on to the next. find(n): finds the windows of the loads n ... n + MATRIX_FIND - 1; send(n, slot): sends
-// load n. All lanes call it.
+// A warp is done with a load, and goes on to the next. find(n): finds the windows of the loads n ... n + found - 1, `found` a power of two;
+// send(n, slot): sends load n. All lanes call it.
 template <typename Find, typename Send>
-__device__ static inline void matrix_release(matrix_ring &ring, matrix_place &at, int loads, int slots, int warps, Find find, Send send) {
+__device__ static inline void matrix_release(matrix_ring &ring, matrix_place &at, int loads, int slots, int warps, int found, Find find,
+                                             Send send) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) matrix_arrive(&ring.empty[at.slot]);
-  const int next = at.load + matrix_ahead(slots);
-  if (at.turn == (int)threadIdx.x / 32 && next < loads) {
-    const int back = at.slot - (slots - matrix_ahead(slots)), slot = back < 0 ? back + slots : back;
-    matrix_wait(&ring.empty[slot], back < 0 ? at.phase ^ 1 : at.phase);
-    if (next % MATRIX_FIND == 0) find(next + MATRIX_FIND);
-    send(next, slot);
+  if (at.turn == (int)threadIdx.x / 32) {
+    const int ahead = matrix_ahead(slots), next = at.load + ahead;
+    if (next < loads) {
+      const int back = at.slot - (slots - ahead), slot = back < 0 ? back + slots : back;
+      matrix_wait(&ring.empty[slot], back < 0 ? at.phase ^ 1 : at.phase);
+      if ((next & (found - 1)) == 0) find(next + found);
+      send(next, slot);
+    }
   }
   at.load++;
   if (++at.turn == warps) at.turn = 0;
