@@ -144,6 +144,7 @@ int32_t run_filter_tiles(rs_operation *o, const tiled &p, const rs_channel_piece
 
 template <int PRECISION> int32_t run_filter_product(rs_operation *o, const tiled &p, const rs_channel_pieces &gradient, int quads) {
   if (p.channels <= 8) return run_filter_tiles<PRECISION, 1, true>(o, p, gradient, quads);
-  if (p.columns <= 8) return run_filter_tiles<PRECISION, 1, false>(o, p, gradient, quads);
+  const int64_t wide = sizeof(uint32_t) * filter_sides<PRECISION, 4, false>::WORDS;
+  if (p.columns <= 8 || wide > rs_cuda_shared(p.device)) return run_filter_tiles<PRECISION, 1, false>(o, p, gradient, quads);
   return run_filter_tiles<PRECISION, 4, false>(o, p, gradient, quads);
 }

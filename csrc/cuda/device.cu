@@ -31,6 +31,7 @@ struct gpu {
   bool started = false;
   char name[320] = "";
   int multiprocessors = 0;
+  int64_t shared = 0;
   cudaStream_t own = nullptr, stream = nullptr;
   void *scratch = nullptr;
   int64_t last = 0, completed = 0;
@@ -123,6 +124,7 @@ int32_t start(gpu &g, int32_t device) {
   if (status) return status;
   g.stream = g.own;
   g.multiprocessors = properties.multiProcessorCount;
+  g.shared = (int64_t)properties.sharedMemPerBlockOptin;
   snprintf(g.name, sizeof g.name, "%.200s, %d multiprocessors, %.1f GiB, compute capability %d.%d", properties.name,
            properties.multiProcessorCount, (double)properties.totalGlobalMem / (1 << 30), properties.major, properties.minor);
   static char names[RS_MAX_DEVICES][24];
@@ -312,6 +314,8 @@ cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
 #endif
 
 int rs_cuda_multiprocessors(int32_t device) { return of(device).multiprocessors; }
+
+int64_t rs_cuda_shared(int32_t device) { return of(device).shared; }
 
 int32_t rs_cuda_status(cudaError_t error, const char *what) {
   if (!error) return RS_OK;

@@ -11,8 +11,10 @@
 
 namespace {
 
-constexpr int64_t MATRIX_SHARED = 218000; // bytes of shared memory for stages
-constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be empty
+constexpr int64_t MATRIX_STATIC = 14 << 10; // bytes of shared memory beside stages in forward projection, and to spare
+constexpr int MATRIX_LEAST_LANES = 16;      // below, most of a product would be empty
+// The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
+constexpr int32_t MATRIX_COLUMNS_HIGH = 50, MATRIX_COLUMNS_HALF = 98;
 
 struct matrix_tables {
   stack_plane plane; // with pointers to the device
@@ -23,12 +25,14 @@ struct matrix_tables {
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
   int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
+  stack_room room;             // of back projection
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
   int64_t packed_bytes, sums; // then the largest values
 };
 
+// Of chunks of 8 `tiles` lanes.
 int64_t record_bytes(const rs_geometry *geometry, int tiles) { return tiles * (geometry->precision == RS_PRECISION_HIGH ? 32 : 16) + 16; }
 
 // ---- back projection: units
@@ -40,9 +44,9 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
   return (int32_t)ceil(ceil(3 * rise + 2 * reach - 1e-6) / 8);
 }
 
-int32_t stage_of(const rs_geometry *geometry, int32_t columns) {
-  const int64_t most = (MATRIX_SHARED / record_bytes(geometry, 16) - MATRIX_ZEROS) / (2 * columns) & ~3;
-  return (int32_t)stack_smaller(most, MATRIX_UNITS);
+// How many units of so many columns a stage has, 0 without room for four.
+int32_t stage_of(const stack_room &room, int64_t record, int32_t columns) {
+  return (int32_t)stack_smaller((room.bytes / record - MATRIX_ZEROS) / (2 * columns) & ~3, MATRIX_UNITS);
 }
 
 int accepts(const rs_geometry *geometry) {
@@ -54,7 +58,7 @@ int accepts(const rs_geometry *geometry) {
     int32_t columns;
     if (!(pitch <= 2 && pitch >= 1. / 16)) return 0;
     units_of(stack_view_of(geometry, rs_stack_line(geometry, i)), &columns);
-    if (!stage_of(geometry, columns)) return 0;
+    if (columns > (geometry->precision == RS_PRECISION_HIGH ? MATRIX_COLUMNS_HIGH : MATRIX_COLUMNS_HALF)) return 0;
   }
   return 1;
 }
@@ -113,17 +117,17 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   stack_block_list list;
-  int32_t status = stack_make_blocks(plane, view, &list);
+  int32_t status = stack_make_blocks(stack_room_of(plan->device), plane, view, &list);
   if (status) return status;
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
+  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC, record = record_bytes(&plan->geometry, tables->room.lanes / 8);
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    const int64_t room = (MATRIX_SHARED / record_bytes(&plan->geometry, 16) - MATRIX_ZEROS) / (2 * block.voxels);
-    block.planes = (int32_t)stack_smaller(room, STACK_MOST_PLANES);
+    block.planes = (int32_t)stack_smaller((bytes / record - MATRIX_ZEROS) / (2 * block.voxels), STACK_MOST_PLANES);
     if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
@@ -151,6 +155,9 @@ int32_t make_views(const rs_plan *plan, matrix_tables *tables) {
       tables->weight = view[i].weight > tables->weight ? view[i].weight : tables->weight;
     }
     status = make_units(plan, tables, view);
+    tables->room = stack_room_of(plan->device);
+    while (tables->room.lanes > 32 && !stage_of(tables->room, record_bytes(geometry, tables->room.lanes / 8), tables->columns))
+      tables->room.lanes /= 2;
     if (!status) status = make_blocks(plan, tables, view);
     if (!status)
       status =
@@ -198,7 +205,7 @@ struct call {
   rs_operation *operation;
   int32_t device;
   const matrix_tables *tables;
-  int64_t pass, blocks;
+  int64_t pass, blocks, widest;
   stack_source source;
   stack_target target;
   matrix_packed packed;
@@ -217,8 +224,7 @@ struct call {
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
-      const int64_t most = (MATRIX_SHARED / RECORD - MATRIX_ZEROS) / (2 * tables->columns) & ~3;
-      const int32_t stage = (int32_t)stack_smaller(most, MATRIX_UNITS);
+      const int32_t stage = stage_of(tables->room, RECORD, tables->columns);
       status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, stage, tables->columns);
@@ -259,6 +265,7 @@ call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output
   c.device = plan->device;
   c.tables = tables;
   c.pass = tables->pass;
+  c.widest = tables->room.lanes;
   c.blocks = back ? tables->back_blocks : tables->forward_blocks;
   c.back = back;
   c.split = geometry->precision == RS_PRECISION_HIGH;

@@ -25,6 +25,7 @@ struct stack_shares {
 
 struct stack_tables {
   stack_plane plane; // with pointers to the device
+  stack_room room;
   struct {
     int64_t *begin;
     int32_t *index;
@@ -92,7 +93,7 @@ int32_t make_matrices(const rs_plan *plan, stack_tables *tables) {
 int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   stack_block_list list;
-  int32_t status = stack_make_blocks(plane, view, &list);
+  int32_t status = stack_make_blocks(tables->room, plane, view, &list);
   if (status) return status;
   tables->forward_blocks = plane.views * parts(plane.columns, STACK_SIDE);
   tables->upright = !list.count;
@@ -159,6 +160,7 @@ stack_shares share_lanes(const rs_plan *plan, bool back, int64_t lanes) {
   double least = INFINITY;
   stack_shares best = {lanes, 32, 1, 0};
   for (int k = 0; k < 3; k++) {
+    if (128 >> k > tables->room.lanes) continue;
     const int64_t width = 128 >> k, tiles = (back ? tables->back_blocks : tables->forward_blocks) * parts(lanes, width);
     for (int64_t splits = 1; splits <= STACK_MOST_SPLITS && splits * 8 <= steps + 7; splits++) {
       const int64_t floats = splits > 1 ? tiles * splits * tile * (width + 4) : 0;
@@ -177,6 +179,7 @@ int32_t prepare(rs_plan *plan) {
   stack_tables *tables = (stack_tables *)calloc(1, sizeof *tables);
   if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
   plan->tables = tables;
+  tables->room = stack_room_of(plan->device);
   stack_plane &plane = tables->plane;
   plane = {nullptr, geometry->views, geometry->columns, geometry->supersampling, geometry->shape[RS_Y], geometry->shape[RS_X]};
   if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
@@ -241,7 +244,7 @@ template <class Law, int VEC> int32_t work_off(call c, int64_t first, int64_t co
   dim3 packs((unsigned)(parts(c.source.line, STACK_PACK_SPAN) * c.source.lines), chunks), grid((unsigned)c.blocks, chunks, c.splits);
   int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, c.source, c.packed);
   if (status) return status;
-  const int32_t columns = c.tables->columns, stage = stack_stage(columns);
+  const int32_t columns = c.tables->columns, stage = stack_stage(c.tables->room, columns);
   if (c.back && columns)
     return RS_LAUNCH((stack_back<Law, VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
                      (const float *)c.packed.along, c.target, stage, columns);

@@ -63,15 +63,16 @@ static inline int32_t stack_put_rows(const rs_plan *plan, stack_rows *slices_of_
   return status;
 }
 
-// A call has: operation, device; pass, the most lanes of a pass; blocks, of a chunk; COST, how long a block with 128, 64 and 32 lanes
+// A call has: operation, device; pass, the most lanes of a pass, and widest, of a chunk; blocks, of a chunk; COST, how long a block with 128, 64 and 32 lanes
 // takes; source and target, whose lanes are set here; and work_off(width, chunks), for the next lanes of a pass.
 
 // A pass: whole chunks of one width, then narrower ones for what is left.
 template <typename Call> int32_t stack_work_off_pass(Call c, int64_t first, int64_t count) {
   // Wide chunks share more work, but small problems then leave multiprocessors idle.
   double least = INFINITY;
-  int64_t width = 128;
+  int64_t width = 32;
   for (int k = 0; k < 3; k++) {
+    if (128 >> k > c.widest) continue;
     const double rounds = Call::COST[k] * (double)stack_parts(c.blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(c.device));
     if (rounds < least) least = rounds, width = 128 >> k;
   }

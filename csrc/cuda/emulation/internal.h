@@ -13,8 +13,9 @@ typedef std::function<void()> rs_task;
 
 // Sets the calling thread's last error, and returns it.
 cudaError_t rs_report(cudaError_t error);
-int rs_device();       // the calling thread's
-int rs_device_total(); // how many there are
+int rs_device();         // the calling thread's
+int rs_device_total();   // how many there are
+size_t rs_shared_most(); // bytes of shared memory that a block may have
 
 // streams.cc: every stream's work, in the order of its calls, for one worker thread. Whatever CUDA leaves undefined, this is one order
 // that CUDA allows.

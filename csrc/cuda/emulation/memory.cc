@@ -116,6 +116,11 @@ cudaError_t fill(void *target, int value, size_t bytes, cudaStream_t stream) {
 }
 } // namespace
 
+size_t rs_shared_most() {
+  static const size_t bytes = (size_t)setting("RAYSUM_EMULATED_SHARED", RS_SHARED_BYTES);
+  return bytes < RS_SHARED_BYTES ? bytes : RS_SHARED_BYTES;
+}
+
 int rs_device() { return current_device; }
 
 int rs_device_total() {
@@ -150,8 +155,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   p.uuid.bytes[0] = (char)device;
   p.totalGlobalMem = capacity();
   p.sharedMemPerBlock = RS_SHARED_DEFAULT;
-  p.sharedMemPerBlockOptin = RS_SHARED_BYTES;
-  p.sharedMemPerMultiprocessor = 228 << 10;
+  p.sharedMemPerBlockOptin = rs_shared_most();
+  p.sharedMemPerMultiprocessor = rs_shared_most() + (1 << 10);
   p.reservedSharedMemPerBlock = 1 << 10;
   p.totalConstMem = 64 << 10;
   p.major = 9;

@@ -77,7 +77,7 @@ cudaError_t cudaDeviceReset(); // forgets a failure, which every call reports un
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 
-// Memory: 4 GiB a device, or RAYSUM_EMULATED_MEMORY bytes
+// Memory: 4 GiB a device, or RAYSUM_EMULATED_MEMORY bytes; shared memory of a block: 227 KiB, or RAYSUM_EMULATED_SHARED bytes
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,
   cudaMemcpyHostToDevice = 1,

@@ -258,7 +258,7 @@ cudaError_t rs_emulate(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t 
   bool grid_fits = grid.x >= 1 && grid.x <= 0x7fffffffu && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535;
   bool block_fits = block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 && block.z >= 1 && block.z <= 64 &&
                     block.x * block.y * block.z <= RS_BLOCK_THREADS;
-  if (!grid_fits || !block_fits || shared_bytes > RS_SHARED_BYTES) return rs_report(cudaErrorInvalidConfiguration);
+  if (!grid_fits || !block_fits || shared_bytes > rs_shared_most()) return rs_report(cudaErrorInvalidConfiguration);
   return rs_submit(stream, [grid, block, shared_bytes, thread = std::move(thread)] {
     const char *failure = rs_run_grid(grid, block, shared_bytes, thread);
     if (!*failure) return;
