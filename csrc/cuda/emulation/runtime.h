@@ -36,7 +36,8 @@ cudaError_t cudaPeekAtLastError();
 const char *cudaGetErrorName(cudaError_t error);
 const char *cudaGetErrorString(cudaError_t error); // of cudaErrorLaunchFailure: which thread of which block did what
 
-// Devices: RAYSUM_EMULATED_DEVICES of them, one unless set
+// Devices: RAYSUM_EMULATED_DEVICES of them, one unless set, and a driver of version RAYSUM_EMULATED_DRIVER (13000). Kernel number
+// RAYSUM_EMULATED_ILLEGAL_ADDRESS of the first device fails, and with it all that follows there.
 struct cudaUUID_t {
   char bytes[16];
 };
