@@ -171,10 +171,14 @@ test-gpu:
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/tfjs/run.ts --bun cuda:0
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/reference.ts
 
-# Every test in Bun on the emulated device, after the check of the emulation itself.
+# Every test in Bun on the emulated device, after the check of the emulation itself; then those of the kernels that share memory, on one
+# with as little of it as the oldest GPUs have.
+TESTS_small := fused-convolution law operator precision random_geometry slice tfjs-convolution
 test-emulated: $(NODE_MODULES) $(TFJS) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
 	$(BUILD)/emulation_check
 	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 RAYSUM_EMULATED_SHARED=65536 \
+	  $(BUN) test/run.ts --bun $(or $(TEST_ARGS),$(TESTS_small))
 
 # The same with address sanitizer: what touches memory out of bounds, freed memory or a misaligned vector ends the run with a report.
 # The CPU's own kernels stay as they are: they are what is compared with.
