@@ -161,9 +161,10 @@ $(BUNDLE): $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(CUDA_LIBRARY)
 	@cp -r package.json bunfig.toml Makefile lib csrc examples test $(BUILD)/bundle/raysum
 	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(TFJS_SPECS) $(BUILD)/bundle/raysum/build
 	@cp -r $(filter-out $(NOT_IN_BUNDLE:%=node_modules/%),$(wildcard node_modules/*)) $(BUILD)/bundle/raysum/node_modules
+	@strip $(BUILD)/bundle/raysum/build/*.so && find $(BUILD)/bundle/raysum/node_modules -name '*.map' -delete
 	@cd $(BUILD)/bundle/raysum/node_modules/@tensorflow && find . -type f ! -name '*.node.js' ! -name package.json -delete
 	@cp node_modules/bun/bin/bun.exe $(BUILD)/bundle/raysum/node_modules/.bin/bun
-	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -3 > $@.new && mv $@.new $@
+	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -6 > $@.new && mv $@.new $@
 	@rm -rf $(BUILD)/bundle && ls -l $@
 
 test-gpu:

@@ -52,17 +52,19 @@ template <int PRECISION> __device__ static inline void rs_multiply_words(float &
 template <int PRECISION>
 __device__ static inline void rs_multiply_by_lanes(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
   const int lane = threadIdx.x % 32;
+#pragma unroll 1 // kernels have hundreds of these products
+  for (int k = 0; k < 4; k++)
 #pragma unroll
-  for (int k = 0; k < 8; k++) {
-    uint32_t rows[2], columns[2];
+    for (int half = 0; half < 2; half++) {
+      uint32_t rows[2], columns[2];
 #pragma unroll
-    for (int n = 0; n < 2; n++) {
-      rows[n] = __shfl_sync(0xffffffffu, left[n + k / 4 * 2], lane / 4 * 4 + k % 4);
-      columns[n] = __shfl_sync(0xffffffffu, right[k / 4], (lane % 4 * 2 + n) * 4 + k % 4);
+      for (int n = 0; n < 2; n++) {
+        rows[n] = __shfl_sync(0xffffffffu, left[n + 2 * half], lane / 4 * 4 + k);
+        columns[n] = __shfl_sync(0xffffffffu, right[half], (lane % 4 * 2 + n) * 4 + k);
+      }
+#pragma unroll
+      for (int at = 0; at < 4; at++) rs_multiply_words<PRECISION>(sums[at], rows[at / 2], columns[at % 2]);
     }
-#pragma unroll
-    for (int at = 0; at < 4; at++) rs_multiply_words<PRECISION>(sums[at], rows[at / 2], columns[at % 2]);
-  }
 }
 
 // sums += left right, by all lanes of a warp.
