@@ -11,8 +11,10 @@
 
 namespace {
 
-constexpr int64_t MATRIX_SHARED = 218000; // bytes of shared memory for stages
-constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be empty
+constexpr int64_t MATRIX_STATIC = 14 << 10, MATRIX_BACK_STATIC = 7 << 10; // bytes of shared memory beside the ring, and to spare
+constexpr int MATRIX_LEAST_LANES = 16;                                    // below, most of a product would be empty
+// The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
+constexpr int32_t MATRIX_COLUMNS_HIGH = 49, MATRIX_COLUMNS_HALF = 90;
 
 struct matrix_tables {
   stack_plane plane; // with pointers to the device
@@ -23,12 +25,14 @@ struct matrix_tables {
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
   int32_t records;             // of the longest ring of forward projection
+  stack_room room;
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
   int64_t packed_bytes, sums; // then the largest values
 };
 
+// Of chunks of 8 `tiles` lanes.
 int64_t record_bytes(const rs_geometry *geometry, int tiles) { return tiles * (geometry->precision == RS_PRECISION_HIGH ? 32 : 16) + 16; }
 
 // ---- back projection: units
@@ -41,11 +45,10 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
 }
 
 // The slots of a ring with so many records in each.
-constexpr int32_t slots_of(int64_t record, int32_t records) {
-  const int64_t slots = (MATRIX_SHARED / record - MATRIX_ZEROS) / records;
+int32_t slots_of(int64_t bytes, int64_t record, int32_t records) {
+  const int64_t slots = (bytes / record - MATRIX_ZEROS) / records;
   return (int32_t)(slots < MATRIX_SLOTS ? slots : MATRIX_SLOTS);
 }
-static_assert(matrix_fits(slots_of(MATRIX_RECORD<16, true>, STACK_MOST_VOXELS), 1, 2), "a ring must have room for the planes of a chain");
 
 int accepts(const rs_geometry *geometry) {
   if (geometry->precision == RS_PRECISION_FLOAT32 || geometry->supersampling > 1) return 0;
@@ -56,7 +59,7 @@ int accepts(const rs_geometry *geometry) {
     int32_t columns;
     if (!(pitch <= 2 && pitch >= 1. / 16)) return 0;
     units_of(stack_view_of(geometry, rs_stack_line(geometry, i)), &columns);
-    if (slots_of(record_bytes(geometry, 16), MATRIX_UNITS * columns) < 2) return 0;
+    if (columns > (geometry->precision == RS_PRECISION_HIGH ? MATRIX_COLUMNS_HIGH : MATRIX_COLUMNS_HALF)) return 0;
   }
   return 1;
 }
@@ -113,27 +116,32 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
 }
 
 // Long chains and two planes a load save work, where there is room.
-void set_ring(matrix_block *block, int64_t record) {
+void set_ring(matrix_block *block, int64_t bytes, int64_t record) {
   for (block->chain = 4; block->chain; block->chain -= 2)
     for (block->load_planes = 2; block->load_planes; block->load_planes--)
-      for (block->slots = slots_of(record, block->load_planes * block->share.voxels); block->slots > 0; block->slots--)
+      for (block->slots = slots_of(bytes, record, block->load_planes * block->share.voxels); block->slots > 0; block->slots--)
         if (matrix_fits(block->slots, block->load_planes, block->chain)) return;
 }
 
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
-  const int64_t record = record_bytes(&plan->geometry, 16);
   stack_block_list list;
-  int32_t status = stack_make_blocks(plane, view, &list);
+  int32_t status = stack_make_blocks(stack_room_of(plan->device), plane, view, &list);
   if (status) return status;
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
+  int32_t widest = 8;
+  for (int64_t k = 0; k < list.count; k++) widest = list.block[k].voxels > widest ? list.block[k].voxels : widest;
+  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC;
+  int32_t &lanes = tables->room.lanes;
+  while (lanes > 32 && !matrix_fits(slots_of(bytes, record_bytes(&plan->geometry, lanes / 8), widest), 1, 2)) lanes /= 2;
+  const int64_t record = record_bytes(&plan->geometry, lanes / 8);
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    set_ring(&blocks[k], record);
+    set_ring(&blocks[k], bytes, record);
     const int32_t records = blocks[k].slots * blocks[k].load_planes * block.voxels;
     tables->records = records > tables->records ? records : tables->records;
     int64_t least = INT64_MAX;
@@ -163,6 +171,10 @@ int32_t prepare(rs_plan *plan) {
     status = stack_put_views(plan, &plane.view, tables->pointers + 6, [&](const stack_view *view) {
       for (int32_t v = 0; v < plane.views; v++) tables->weight = view[v].weight > tables->weight ? view[v].weight : tables->weight;
       const int32_t made = make_units(plan, tables, view);
+      tables->room = {stack_room_of(plan->device).lanes, rs_cuda_shared(plan->device) - MATRIX_BACK_STATIC};
+      while (tables->room.lanes > 32 &&
+             slots_of(tables->room.bytes, record_bytes(geometry, tables->room.lanes / 8), MATRIX_UNITS * tables->columns) < 2)
+        tables->room.lanes /= 2;
       return made ? made : make_blocks(plan, tables, view);
     });
   if (status) {
@@ -189,7 +201,7 @@ struct call {
   rs_operation *operation;
   int32_t device;
   const matrix_tables *tables;
-  int64_t pass, blocks;
+  int64_t pass, blocks, widest;
   stack_source source;
   stack_target target;
   matrix_packed packed;
@@ -200,8 +212,9 @@ struct call {
   int64_t width_of(int64_t count) const {
     const double cost[3] = {1, .58, .38}; // of a block
     double least = INFINITY;
-    int64_t width = 128;
+    int64_t width = 32;
     for (int k = 0; k < 3; k++) {
+      if (128 >> k > tables->room.lanes) continue;
       const double rounds = cost[k] * (double)stack_parts(blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(device));
       if (rounds < least) least = rounds, width = 128 >> k;
     }
@@ -220,7 +233,7 @@ struct call {
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
-      const int32_t slots = slots_of(RECORD, MATRIX_UNITS * tables->columns);
+      const int32_t slots = slots_of(tables->room.bytes, RECORD, MATRIX_UNITS * tables->columns);
       status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(slots, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, slots, tables->columns);

@@ -32,6 +32,24 @@ static inline void matrix_arrive(stack_arrival *arrival) { rs_arrive(matrix_stat
 static inline void matrix_wait(stack_arrival *arrival, int phase, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
   rs_meet_arrival(matrix_state(arrival), (uint32_t)phase, file, line);
 }
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+// Without mbarriers: the low half counts who is still to come, the high half is count and phase.
+__device__ static inline volatile unsigned *matrix_state(stack_arrival *arrival) { return reinterpret_cast<volatile unsigned *>(arrival); }
+__device__ static inline void matrix_expect(stack_arrival *arrival, int count) {
+  matrix_state(arrival)[0] = count, matrix_state(arrival)[1] = count * 2;
+}
+__device__ static inline void matrix_arrive(stack_arrival *arrival) {
+  volatile unsigned *state = matrix_state(arrival);
+  __threadfence_block();
+  if (atomicSub(const_cast<unsigned *>(state), 1) != 1) return;
+  state[0] = state[1] / 2;
+  __threadfence_block();
+  state[1] = state[1] ^ 1;
+}
+__device__ static inline void matrix_wait(stack_arrival *arrival, int phase) {
+  while ((int)(matrix_state(arrival)[1] & 1) == phase) {}
+  __threadfence_block();
+}
 #else
 __device__ static inline void matrix_expect(stack_arrival *arrival, int count) { stack_expect_lanes(arrival, count); }
 __device__ static inline void matrix_arrive(stack_arrival *arrival) {
@@ -53,7 +71,7 @@ __device__ static inline void matrix_prepare(matrix_ring &ring, int slots, int s
 __device__ static inline void matrix_send(matrix_ring &ring, int slot, bool sender, void *shared, const void *from, unsigned bytes) {
   if (MATRIX_BULK && !sender) return;
   stack_send(&ring.full[slot], static_cast<float *>(shared), static_cast<const float *>(from), sender ? bytes : 0);
-#ifdef RS_EMULATION
+#if defined(RS_EMULATION) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800)
   matrix_arrive(&ring.full[slot]);
 #endif
 }

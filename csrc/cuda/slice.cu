@@ -54,7 +54,7 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane plane = {view, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
   slice_block_list list = {};
-  int32_t status = slice_make_blocks(plane, view, 2 * rs_cuda_multiprocessors(plan->device), &list);
+  int32_t status = slice_make_blocks(plane, view, plan->device, &list);
   if (!status)
     status = rs_cuda_table(plan->device, list.blocks.at, list.blocks.count * (int64_t)sizeof(slice_block), (void **)&tables->work.blocks,
                            &tables->pointers[0]);
@@ -74,7 +74,7 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   tables->work.groups = list.groups;
   while (1 << tables->work.slot_bits < list.slots) tables->work.slot_bits++;
   tables->work.voxels = list.voxels;
-  tables->work.rays = (int32_t)stack_parts(list.rays, 2 * SLICE_THREADS<2>) * 2 * SLICE_THREADS<2>;
+  tables->work.rays = slice_padded(list.rays);
   slice_free_blocks(&list);
   return status;
 }
@@ -157,10 +157,13 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
                   (unsigned)stack_parts(lanes.count, CHANNELS));
   // Several blocks with half of the groups each fill a multiprocessor as well, and wait for fewer threads.
   const bool many = grid.x * (int64_t)grid.y * 2 >= rs_cuda_multiprocessors(tables->stack.device) * 3;
-  const int groups = 32 / WARPS / (many ? 2 : 1);
+  const int64_t room = rs_cuda_shared(tables->stack.device) - STACK_STATIC;
+  const int32_t columns = tables->columns[height];
+  int groups = 32 / WARPS / (many ? 2 : 1);
+  while ((int64_t)slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, columns) > room) groups /= 2;
   return RS_LAUNCH((slice_back<CHANNELS, ROWS, WARPS>), grid, groups * 32 * WARPS,
-                   slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, tables->columns[height]), rs_cuda_stream(operation), plane, projections,
-                   lanes, output, tables->columns[height]);
+                   (slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, columns)), rs_cuda_stream(operation), plane, projections, lanes, output,
+                   columns);
 }
 
 // Small problems get small tiles, so that every multiprocessor has one.

@@ -24,6 +24,7 @@ struct stack_shares {
 
 struct stack_tables {
   stack_plane plane; // with pointers to the device
+  stack_room room;
   stack_rows slices_of_row, rows_of_slice;
   stack_block *blocks;       // of forward projection, or null: the plain kernel
   int32_t columns;           // of a view that a block of back projection sees, or 0: the plain kernel
@@ -50,7 +51,7 @@ void release(rs_plan *plan) {
 int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   stack_block_list list;
-  int32_t status = stack_make_blocks(plane, view, &list);
+  int32_t status = stack_make_blocks(tables->room, plane, view, &list);
   if (status) return status;
   tables->forward_blocks = plane.views * stack_parts(plane.columns, STACK_SIDE);
   tables->upright = !list.count;
@@ -97,6 +98,7 @@ stack_shares share_lanes(const rs_plan *plan, bool back, int64_t lanes) {
   double least = INFINITY;
   stack_shares best = {lanes, 32, 1, 0};
   for (int k = 0; k < 3; k++) {
+    if (128 >> k > tables->room.lanes) continue;
     const int64_t width = 128 >> k, tiles = (back ? tables->back_blocks : tables->forward_blocks) * stack_parts(lanes, width);
     for (int64_t splits = 1; splits <= STACK_MOST_SPLITS && splits * 8 <= steps + 7; splits++) {
       const int64_t floats = splits > 1 ? tiles * splits * tile * (width + 4) : 0;
@@ -115,6 +117,7 @@ int32_t prepare(rs_plan *plan) {
   stack_tables *tables = (stack_tables *)calloc(1, sizeof *tables);
   if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
   plan->tables = tables;
+  tables->room = stack_room_of(plan->device);
   stack_plane &plane = tables->plane;
   plane = {nullptr, geometry->views, geometry->columns, geometry->supersampling, geometry->shape[RS_Y], geometry->shape[RS_X]};
   if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
@@ -176,7 +179,7 @@ struct call {
     dim3 packs((unsigned)(stack_parts(source.line, STACK_PACK_SPAN) * source.lines), chunks), grid((unsigned)blocks, chunks, splits);
     int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, source, packed);
     if (status) return status;
-    const int32_t columns = tables->columns, stage = stack_stage(columns);
+    const int32_t columns = tables->columns, stage = stack_stage(tables->room, columns);
     if (back && columns)
       return RS_LAUNCH((stack_back<Law, VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
                        (const float *)packed.along, target, stage, columns);
