@@ -37,11 +37,15 @@ CPU_LIBRARY := $(BUILD)/libraysum.so
 # The CUDA library: the objects of the CPU library and those of csrc/cuda, cudart linked statically.
 NVCC ?= nvcc
 CUDA_ARCH ?= sm_90
-CUDA_FLAGS ?= -O3 -lineinfo
+CUDA_FLAGS ?= -O3
 CUDA_SOURCES := $(wildcard csrc/cuda/*.cu)
 CUDA_OBJECTS := $(CUDA_SOURCES:csrc/cuda/%.cu=$(BUILD)/cuda/%.o)
 CUDA_HEADERS := $(wildcard csrc/cuda/*.h)
 CUDA_LIBRARY := $(BUILD)/libraysum_cuda.so
+
+# What is handed out: for every device that nvcc knows (-arch=all), and as PTX for those to come; DIST_ARCH=all-major is half the size.
+DIST := $(BUILD)/dist
+DIST_ARCH ?= all
 
 # The emulated library, for tests without a GPU: the same objects and sources, the kernels compiled by $(CXX) for the CPU.
 CXX ?= c++
@@ -50,12 +54,13 @@ EMULATED_FLAGS := -std=c++17 $(CFLAGS) -fPIC -fvisibility=hidden -ffp-contract=f
 EMULATED_OBJECTS := $(patsubst csrc/cuda/%,$(BUILD)/emulated/%.o,$(CUDA_SOURCES) $(wildcard $(EMULATION)/*.cc))
 EMULATED_LIBRARY := $(BUILD)/libraysum_emulated.so
 
-.PHONY: all help found cpu cuda bundle test-gpu emulated sirt test test-reference sanitize test-address test-bounds test-thread fuzz check format symbols benchmark clean test-emulated test-sanitized test-tfjs
+.PHONY: all help found cpu cuda dist bundle test-gpu emulated sirt test test-reference sanitize test-address test-bounds test-thread fuzz check format symbols benchmark clean test-emulated test-sanitized test-tfjs
 all: found cpu
 
 help:
 	@echo "make            the CPU library ($(CPU_LIBRARY))"
 	@echo "make cuda       the CUDA library ($(CUDA_LIBRARY)) where nvcc is (CUDA_ARCH)"
+	@echo "make dist       both libraries to hand out, for every kind of GPU, without debug information ($(DIST), DIST_ARCH)"
 	@echo "make sirt       the main job: reconstructs a phantom, figures in out/sirt (SIRT_ARGS)"
 	@echo "make test       every test, in Bun, Deno and Node (TEST_ARGS: names of test files)"
 	@echo "make test-emulated   every test in Bun on a GPU that the CPU plays (TEST_ARGS); make test-sanitized: with address sanitizer"
@@ -91,6 +96,11 @@ $(CUDA_LIBRARY): $(OBJECTS) $(CUDA_OBJECTS)
 $(BUILD)/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS) $(HEADERS) Makefile
 	@mkdir -p $(BUILD)/cuda
 	$(NVCC) -std=c++17 -arch=$(CUDA_ARCH) $(CUDA_FLAGS) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics,-Wall,-Wextra,-Werror -c -o $@ $<
+
+dist:
+	$(MAKE) --no-print-directory BUILD=$(DIST) CFLAGS=-O3 CUDA_ARCH=$(DIST_ARCH) CUDA_FLAGS="-O3 --compress-mode=size" cpu cuda
+	strip $(DIST)/libraysum.so $(DIST)/libraysum_cuda.so
+	@ls -l $(DIST)/*.so
 
 emulated: $(EMULATED_LIBRARY)
 
@@ -151,9 +161,10 @@ $(BUNDLE): $(NODE_MODULES) $(TFJS_SPECS) $(CPU_LIBRARY) $(CUDA_LIBRARY)
 	@cp -r package.json bunfig.toml Makefile lib csrc examples test $(BUILD)/bundle/raysum
 	@cp $(CPU_LIBRARY) $(CUDA_LIBRARY) $(TFJS_SPECS) $(BUILD)/bundle/raysum/build
 	@cp -r $(filter-out $(NOT_IN_BUNDLE:%=node_modules/%),$(wildcard node_modules/*)) $(BUILD)/bundle/raysum/node_modules
+	@strip $(BUILD)/bundle/raysum/build/*.so && find $(BUILD)/bundle/raysum/node_modules -name '*.map' -delete
 	@cd $(BUILD)/bundle/raysum/node_modules/@tensorflow && find . -type f ! -name '*.node.js' ! -name package.json -delete
 	@cp node_modules/bun/bin/bun.exe $(BUILD)/bundle/raysum/node_modules/.bin/bun
-	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -3 > $@.new && mv $@.new $@
+	tar -C $(BUILD)/bundle -cf - raysum | xz -T0 -6 > $@.new && mv $@.new $@
 	@rm -rf $(BUILD)/bundle && ls -l $@
 
 test-gpu:
@@ -161,10 +172,14 @@ test-gpu:
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/tfjs/run.ts --bun cuda:0
 	RAYSUM_LIBRARY=$(CUDA_LIBRARY) $(BUN) test/reference.ts
 
-# Every test in Bun on the emulated device, after the check of the emulation itself.
+# Every test in Bun on the emulated device, after the check of the emulation itself; then those of the kernels that share memory, on one
+# with as little of it as the oldest GPUs have.
+TESTS_small := fused-convolution law operator precision random_geometry slice tfjs-convolution
 test-emulated: $(NODE_MODULES) $(TFJS) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
 	$(BUILD)/emulation_check
 	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 RAYSUM_EMULATED_SHARED=65536 \
+	  $(BUN) test/run.ts --bun $(or $(TEST_ARGS),$(TESTS_small))
 
 # The same with address sanitizer: what touches memory out of bounds, freed memory or a misaligned vector ends the run with a report.
 # The CPU's own kernels stay as they are: they are what is compared with.

@@ -15,9 +15,10 @@ extern "C" {
 RS_WEAK int32_t rs_cuda_count(void);
 RS_WEAK const char *rs_cuda_missing(void);        // why there are none, in a sentence; "" where there are some
 RS_WEAK int32_t rs_cuda_start(int32_t device);    // at every use; the first makes the stream; an error once the device is lost
+RS_WEAK int32_t rs_cuda_alive(int32_t device);    // asks the driver: an error where the device is lost
 RS_WEAK const char *rs_cuda_name(int32_t device); // for people
 RS_WEAK int32_t rs_cuda_stream_set(int32_t device, int64_t stream);
-RS_WEAK int32_t rs_cuda_launch(int32_t device, const char *name, rs_run run, void *arguments);
+RS_WEAK int32_t rs_cuda_launch(int32_t device, const char *name, rs_effect effect, rs_run run, void *arguments);
 RS_WEAK int64_t rs_cuda_record(int32_t device);
 RS_WEAK int32_t rs_cuda_query(int32_t device, int64_t event, int wait); // RS_OK, RS_BUSY (never with wait) or the error of queued work
 RS_WEAK int32_t rs_cuda_owns(int32_t device, const void *address);      // RS_OK where the driver knows the address as this device's memory
@@ -30,7 +31,7 @@ RS_WEAK void rs_cuda_capture_free(void *program);                            // 
 
 // Transfers. Staging is page-locked memory, which the GPU copies from and to by itself.
 RS_WEAK int32_t rs_cuda_upload(int32_t device, void *target, const void *source, int64_t bytes); // RS_BUSY: all staging is in use
-RS_WEAK void *rs_cuda_stage(int64_t bytes);
+RS_WEAK void *rs_cuda_stage(int32_t device, int64_t bytes);
 RS_WEAK int rs_cuda_unstage(void *memory);                                   // 0 where it is not staging
 RS_WEAK void rs_cuda_fetch(void *target, const void *staged, int64_t bytes); // a copy by several threads
 

@@ -38,7 +38,7 @@ int32_t rs_device_check(int32_t device) {
 }
 
 int32_t rs_device_push(int32_t device, const char *name, rs_effect effect, rs_run cpu, rs_run cuda, void *arguments, size_t bytes) {
-  if (device != RS_CPU) return rs_cuda_launch(device, name, cuda, arguments); // into the graph, where a capture records
+  if (device != RS_CPU) return rs_cuda_launch(device, name, effect, cuda, arguments); // into the graph, where a capture records
   if (effect != RS_MUST_RUN && rs_capture_recording(device) >= 0) return rs_capture_append(name, cpu, arguments, bytes);
   return rs_queue_push(cpu_queue, name, effect, cpu, arguments, bytes);
 }
@@ -135,8 +135,9 @@ int32_t rs_wait(int32_t device, int64_t event) {
 }
 
 int32_t rs_cancel(int32_t device, int64_t first, int64_t last, int32_t leave_whole) {
+  if (device > RS_CPU && device <= count_gpus()) return RS_OK; // what a GPU was given, it does, unless it is lost
   if (rs_device_check(device)) return RS_EDEVICE;
-  if (device == RS_CPU) rs_queue_cancel(cpu_queue, first, last, leave_whole); // what a GPU was given, it does
+  rs_queue_cancel(cpu_queue, first, last, leave_whole);
   return RS_OK;
 }
 

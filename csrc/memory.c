@@ -197,7 +197,7 @@ int32_t rs_pool_allocate(int32_t device, int64_t bytes, int64_t *pointer) {
   if (index < 0) {
     int32_t status = out_of_memory(device, bytes);
     pthread_mutex_unlock(&lock);
-    return status;
+    return device != RS_CPU && rs_cuda_alive(device) ? RS_EDEVICE : status; // a lost device has no memory either
   }
   if (blocks[index].bytes > span) {
     block rest = blocks[index];

@@ -119,7 +119,7 @@ static pthread_mutex_t download_lock = PTHREAD_MUTEX_INITIALIZER;
 
 // A GPU's staging is page-locked. Without any left, plain memory will do: the driver then waits for the copy.
 static void *take_copy(int32_t device, int64_t bytes) {
-  void *copy = device == RS_CPU ? take_staging(bytes) : rs_cuda_stage(bytes);
+  void *copy = device == RS_CPU ? take_staging(bytes) : rs_cuda_stage(device, bytes);
   return copy || device == RS_CPU ? copy : malloc((size_t)bytes);
 }
 

@@ -24,6 +24,9 @@ export interface MemoryState {
 /**
  * A device: an in-order queue of work with its own memory. Calls on arrays and operators of a device queue work and return;
  * reading waits. `devices()` lists them.
+ *
+ * A GPU whose work fails, by an illegal address for example, is lost to the process: every call on it throws RaysumError "device" with
+ * the reason from then on, but for disposing.
  */
 export class Device {
   /** Number of the device in the native library. */

@@ -31,7 +31,7 @@ export type Law = "exact" | "astra" | "astra2d";
  * - `half`: at most 5e-4, gap at most 5e-4. Weights and data are rounded to float16; sums stay in float32. Where all data have one sign
  *   errors average out over views: about 1e-4 / sqrt(views).
  *
- * CUDA devices have such kernels for parallel beams along 16 slices and 16 rows or more, without supersampling, where columns are
+ * All CUDA devices have such kernels for parallel beams along 16 slices and 16 rows or more, without supersampling, where columns are
  * about half a voxel to two voxels apart, in law `exact`, and in law `astra` where rows lie on slices; everywhere else the arithmetic is
  * that of `float32`, and `description` says what runs ("matrix": tensor cores). They give each slice (row) a range of its own, 2^38 below its largest value. What a value that is
  * not finite meets becomes NaN, and its neighbours up to 15 columns or 3 voxels away may.

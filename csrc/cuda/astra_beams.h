@@ -53,9 +53,11 @@ __host__ __device__ static inline astra_way astra_way_of(const astra_frame &fram
           {cone ? -share * on[0] : (double)frame.v[2], share}};
 }
 
+static inline int64_t astra_beams_tile(int32_t chunk) { return ASTRA_WARPS * STACK_SIDE * (chunk + 4) * (int64_t)sizeof(float); }
+
 static inline size_t astra_beams_bytes(const astra_beams &b) {
   const size_t stages = 2 * ((size_t)b.wide * b.high * sizeof(float) + ASTRA_WARPS * STACK_SIDE * sizeof(astra_entry));
-  const size_t tile = ASTRA_WARPS * STACK_SIDE * (b.chunk + 4) * sizeof(float);
+  const size_t tile = (size_t)astra_beams_tile(b.chunk);
   return stages > tile ? stages : tile;
 }
 
@@ -244,7 +246,7 @@ static inline void astra_measure_beam(const rs_geometry *geometry, const astra_a
   }
 }
 
-// How many blocks of a shape there are for a chunk of rows, and the room they need; 0 where shared memory is too small. `list` may be null.
+// How many blocks of a shape there are for a chunk of rows, and the room they need; 0 where this is no way to do it. `list` may be null.
 static inline int64_t astra_measure_beams(const rs_geometry *geometry, const astra_aimed *aimed, int32_t chunk, int32_t views,
                                           astra_beams *to, astra_beam *list) {
   double wide = 0, high = 0;
@@ -270,18 +272,20 @@ static inline int64_t astra_measure_beams(const rs_geometry *geometry, const ast
   to->high = (int32_t)high & ~3;
   to->margin = ((int32_t)fmax(0, -all.low - half) + 8) & ~3;
   to->length = (int32_t)round(fmax(depth, all.high + half) + to->margin + 40) & ~31;
-  return astra_beams_bytes(*to) <= 227 * 1024 ? count : 0;
+  return count;
 }
 
 // Chooses the shape whose windows are smallest. False where there is none, or too little to do for it.
 static inline bool astra_plan_beams(const rs_geometry *geometry, const astra_aimed *aimed, int32_t device, astra_beams *to) {
-  const int32_t chunk = geometry->rows > 64 ? 128 : geometry->rows > 32 ? 64 : 32;
+  const int64_t room = astra_room_of(device);
+  const int32_t chunk = geometry->rows > 64 && astra_beams_tile(128) <= room ? 128 : geometry->rows > 32 ? 64 : 32;
   int64_t blocks = 0;
   for (int32_t views = ASTRA_WARPS; views > 0; views /= 2) {
     if (ASTRA_WARPS / views / 2 * STACK_SIDE >= geometry->columns) continue;
     astra_beams beams;
     const int64_t count = astra_measure_beams(geometry, aimed, chunk, views, &beams, nullptr);
-    if (count && (!blocks || beams.wide < to->wide)) *to = beams, blocks = count * ((geometry->rows + chunk - 1) / chunk);
+    if (count && (int64_t)astra_beams_bytes(beams) <= room && (!blocks || beams.wide < to->wide))
+      *to = beams, blocks = count * ((geometry->rows + chunk - 1) / chunk);
   }
   return blocks >= ASTRA_BEAM_TURNS * 2 * (int64_t)rs_cuda_multiprocessors(device);
 }

@@ -176,7 +176,7 @@ struct astra_span {
   void add(double x) { low = x < low ? x : low, high = x > high ? x : high; }
 };
 
-// Finds the room that windows need with chunks of so many slices. False where there is none, or where this is no way to do it.
+// Finds the room that windows need with chunks of so many slices. False where this is no way to do it.
 template <int power>
 static inline bool astra_measure_columns(const rs_geometry *geometry, const astra_view *view, int32_t chunk, astra_columns *to) {
   const int32_t height = geometry->shape[RS_Y], width = geometry->shape[RS_X], last = (geometry->shape[RS_Z] - 1) / chunk * chunk;
@@ -214,12 +214,16 @@ static inline bool astra_measure_columns(const rs_geometry *geometry, const astr
   to->margin = ((int32_t)before + 4) & ~1;
   to->length = (to->margin + (int32_t)end + 8) & ~1;
   to->chunk = chunk;
-  return astra_columns_bytes(*to) <= 227 * 1024;
+  return true;
 }
 
+// The bytes of shared memory that a block has for stages.
+static inline int64_t astra_room_of(int32_t device) { return rs_cuda_shared(device) - (1 << 10); }
+
 // Chooses the chunks with which a GPU is done first: wide ones share more work, narrow ones fill it. False where none will do.
-static inline bool astra_plan_columns(const rs_geometry *geometry, const astra_view *view, int multiprocessors, astra_columns *to) {
+static inline bool astra_plan_columns(const rs_geometry *geometry, const astra_view *view, int32_t device, astra_columns *to) {
   const double cost[3] = {0.36, 0.58, 1};
+  const int multiprocessors = rs_cuda_multiprocessors(device);
   const int64_t tiles =
       (int64_t)((geometry->shape[RS_Y] + ASTRA_TALL - 1) / ASTRA_TALL) * ((geometry->shape[RS_X] + STACK_SIDE - 1) / STACK_SIDE);
   int32_t best = 128;
@@ -231,8 +235,9 @@ static inline bool astra_plan_columns(const rs_geometry *geometry, const astra_v
     if (rounds < least) least = rounds, best = chunk;
   }
   for (int32_t chunk = best; chunk >= 32; chunk /= 2)
-    if (geometry->beam == RS_CONE ? astra_measure_columns<2>(geometry, view, chunk, to)
-                                  : astra_measure_columns<0>(geometry, view, chunk, to))
+    if ((geometry->beam == RS_CONE ? astra_measure_columns<2>(geometry, view, chunk, to)
+                                   : astra_measure_columns<0>(geometry, view, chunk, to)) &&
+        (int64_t)astra_columns_bytes(*to) <= astra_room_of(device))
       return true;
   return false;
 }

@@ -106,7 +106,7 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
   bool flat = tables->upright;
   for (int32_t i = 0; i < geometry->views; i++) flat = flat && view[i].turn == 0;
   if (!flat || geometry->voxel_supersampling > 1 || geometry->shape[RS_Z] < ASTRA_FEW ||
-      !astra_plan_columns(geometry, view, rs_cuda_multiprocessors(plan->device), &tables->columns))
+      !astra_plan_columns(geometry, view, plan->device, &tables->columns))
     tables->columns.chunk = 0;
   if (!flat || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW ||
       !astra_plan_beams(geometry, aimed, plan->device, &tables->beams))

@@ -23,20 +23,20 @@ template <int PRECISION, int EIGHTS, bool SWAPPED> struct filter_sides {
 
 // Words of `right` for EIGHTS times 8 columns.
 template <int PRECISION, int EIGHTS> __device__ inline void narrow_words(uint32_t (&right)[EIGHTS][2], const uint32_t *at, int stride) {
-  if (PRECISION == RS_CONVOLVE_TF32) {
+  if constexpr (PRECISION == RS_CONVOLVE_TF32) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
       for (int k = 0; k < 2; k++) right[n][k] = at[(lane % 4 + k * 4) * stride + n * 8 + lane / 4];
-    return;
-  }
+  } else {
 #pragma unroll
-  for (int n = 0; n < EIGHTS; n += 2) {
-    uint32_t words[4];
-    rs_turned<PRECISION>(words, at + n * 4, stride);
-    right[n][0] = words[0], right[n][1] = words[2];
-    if (n + 1 < EIGHTS) right[n + 1][0] = words[1], right[n + 1][1] = words[3];
+    for (int n = 0; n < EIGHTS; n += 2) {
+      uint32_t words[4];
+      rs_turned<PRECISION>(words, at + n * 4, stride);
+      right[n][0] = words[0], right[n][1] = words[2];
+      if (n + 1 < EIGHTS) right[n + 1][0] = words[1], right[n + 1][1] = words[3];
+    }
   }
 }
 
@@ -144,6 +144,7 @@ int32_t run_filter_tiles(rs_operation *o, const tiled &p, const rs_channel_piece
 
 template <int PRECISION> int32_t run_filter_product(rs_operation *o, const tiled &p, const rs_channel_pieces &gradient, int quads) {
   if (p.channels <= 8) return run_filter_tiles<PRECISION, 1, true>(o, p, gradient, quads);
-  if (p.columns <= 8) return run_filter_tiles<PRECISION, 1, false>(o, p, gradient, quads);
+  const int64_t wide = sizeof(uint32_t) * filter_sides<PRECISION, 4, false>::WORDS;
+  if (p.columns <= 8 || wide > rs_cuda_shared(p.device)) return run_filter_tiles<PRECISION, 1, false>(o, p, gradient, quads);
   return run_filter_tiles<PRECISION, 4, false>(o, p, gradient, quads);
 }

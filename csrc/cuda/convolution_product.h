@@ -169,11 +169,15 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, EIGHTS == 1 ? 4 : 3) convolve
   }
 }
 
+template <int STEPS, int EIGHTS> size_t tiles_bytes(const tiled &p) {
+  return sizeof(uint32_t) * (p.taps_y * p.taps_x * STEPS * EIGHTS * 64 + (TILE_ROWS + p.taps_y - 1) * PITCH * paired_stride<STEPS * 8>);
+}
+
 // As many blocks as are at work at once share the tiles out, so that each reads the filter once.
 template <int PRECISION, int STEPS, int EIGHTS, bool NINE> int32_t run_tiles(rs_operation *o, const tiled &p) {
-  const size_t shared =
-      sizeof(uint32_t) * (p.taps_y * p.taps_x * STEPS * EIGHTS * 64 + (TILE_ROWS + p.taps_y - 1) * PITCH * paired_stride<STEPS * 8>);
-  const int64_t fit = (200 << 10) / shared, most = rs_cuda_multiprocessors(p.device) * (fit < 6 ? fit : 6);
+  const size_t shared = tiles_bytes<STEPS, EIGHTS>(p);
+  const int64_t room = rs_cuda_shared(p.device), fit = (room < 200 << 10 ? room : 200 << 10) / (int64_t)shared,
+                most = rs_cuda_multiprocessors(p.device) * (fit < 6 ? fit : 6);
   const dim3 grid((unsigned)(p.tiles < most ? p.tiles : most), (unsigned)((p.columns + EIGHTS * 8 - 1) / (EIGHTS * 8)));
   return RS_LAUNCH((convolve_tiles<PRECISION, STEPS, EIGHTS, NINE>), grid, PRODUCT_THREADS, shared, rs_cuda_stream(o), p);
 }
@@ -186,5 +190,6 @@ template <int PRECISION, int STEPS> int32_t run_columns(rs_operation *o, const t
 template <int PRECISION> int32_t run_product(rs_operation *o, const tiled &p) {
   const int words = (p.channels + rs_per_word<PRECISION> - 1) / rs_per_word<PRECISION>;
   if (words <= 8) return run_columns<PRECISION, 1>(o, p);
-  return words <= 16 ? run_columns<PRECISION, 2>(o, p) : run_columns<PRECISION, 4>(o, p);
+  const bool fits = (int64_t)tiles_bytes<4, 4>(p) <= rs_cuda_shared(p.device);
+  return words <= 16 || !fits ? run_columns<PRECISION, 2>(o, p) : run_columns<PRECISION, 4>(o, p);
 }

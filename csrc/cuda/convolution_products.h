@@ -4,23 +4,29 @@
 //   left    word k of row r:    lane 4 (r % 8) + k % 4, left[r / 8 + 2 (k / 4)]
 //   right   word k of column n: lane 4 n + k % 4, right[k / 4]
 //   sums    row r, column n:    lane 4 (r % 8) + n / 2, sums[2 (r / 8) + n % 2]
-// mma.sync is there from compute capability 8.0 on. The emulation of CUDA computes the same from the same words.
+// mma.sync has these types from compute capability 8.0 on. Older devices and the emulation compute the same from the same words.
 #pragma once
 #include "launch.h"
 
 // Numbers of a word, and the rounding of a word's worth of numbers: to nearest; ties away from zero for tf32, to even for bf16.
 template <int PRECISION> constexpr int rs_per_word = PRECISION == RS_CONVOLVE_BF16 ? 2 : 1;
 
-#ifdef RS_EMULATION
-static inline uint32_t rs_tf32(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define RS_PRODUCTS 1
+#else
+#define RS_PRODUCTS 0
+#endif
+
+#if !RS_PRODUCTS
+__device__ static inline uint32_t rs_tf32(float x) {
   uint32_t bits = __float_as_uint(x);
   return x - x == 0 ? (bits + 0x1000) & 0xffffe000 : bits; // neither infinite nor NaN
 }
-static inline uint32_t rs_bf16_bits(float x) {
+__device__ static inline uint32_t rs_bf16_bits(float x) {
   uint32_t bits = __float_as_uint(x);
   return x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : 0x7fff;
 }
-static inline uint32_t rs_bf16(float low, float high) { return rs_bf16_bits(low) | rs_bf16_bits(high) << 16; }
+__device__ static inline uint32_t rs_bf16(float low, float high) { return rs_bf16_bits(low) | rs_bf16_bits(high) << 16; }
 #else
 __device__ static inline uint32_t rs_tf32(float x) {
   uint32_t word;
@@ -34,10 +40,37 @@ __device__ static inline uint32_t rs_bf16(float low, float high) {
 }
 #endif
 
+// sum += the product of two words.
+template <int PRECISION> __device__ static inline void rs_multiply_words(float &sum, uint32_t a, uint32_t b) {
+  if (PRECISION == RS_CONVOLVE_TF32)
+    sum += __uint_as_float(a) * __uint_as_float(b);
+  else
+    sum += __uint_as_float(a << 16) * __uint_as_float(b << 16) + __uint_as_float(a & 0xffff0000) * __uint_as_float(b & 0xffff0000);
+}
+
+// sums += left right, by all lanes of a warp, whose words go from lane to lane.
+template <int PRECISION>
+__device__ static inline void rs_multiply_by_lanes(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll 1 // kernels have hundreds of these products
+  for (int k = 0; k < 4; k++)
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      uint32_t rows[2], columns[2];
+#pragma unroll
+      for (int n = 0; n < 2; n++) {
+        rows[n] = __shfl_sync(0xffffffffu, left[n + 2 * half], lane / 4 * 4 + k);
+        columns[n] = __shfl_sync(0xffffffffu, right[half], (lane % 4 * 2 + n) * 4 + k);
+      }
+#pragma unroll
+      for (int at = 0; at < 4; at++) rs_multiply_words<PRECISION>(sums[at], rows[at / 2], columns[at % 2]);
+    }
+}
+
 // sums += left right, by all lanes of a warp.
 template <int PRECISION>
 __device__ static inline void rs_multiply(float (&sums)[4], const uint32_t (&left)[4], const uint32_t (&right)[2]) {
-#ifdef RS_EMULATION
+#ifdef RS_EMULATION // as rs_multiply_by_lanes, with fewer turns from one thread to the next
   struct words {
     uint32_t left[4], right[2];
   };
@@ -47,16 +80,13 @@ __device__ static inline void rs_multiply(float (&sums)[4], const uint32_t (&lef
   for (int k = 0; k < 4; k++) warp[lane].left[k] = left[k];
   for (int k = 0; k < 2; k++) warp[lane].right[k] = right[k];
   __syncwarp();
-  for (int at = 0; at < 4; at++)
-    for (int k = 0; k < 8; k++) {
-      const uint32_t a = warp[lane / 4 * 4 + k % 4].left[at / 2 + k / 4 * 2];
-      const uint32_t b = warp[(lane % 4 * 2 + at % 2) * 4 + k % 4].right[k / 4];
-      if (PRECISION == RS_CONVOLVE_TF32)
-        sums[at] += __uint_as_float(a) * __uint_as_float(b);
-      else
-        sums[at] += __uint_as_float(a << 16) * __uint_as_float(b << 16) + __uint_as_float(a & 0xffff0000) * __uint_as_float(b & 0xffff0000);
-    }
+  for (int k = 0; k < 8; k++)
+    for (int at = 0; at < 4; at++)
+      rs_multiply_words<PRECISION>(sums[at], warp[lane / 4 * 4 + k % 4].left[at / 2 + k / 4 * 2],
+                                   warp[(lane % 4 * 2 + at % 2) * 4 + k % 4].right[k / 4]);
   __syncwarp();
+#elif !RS_PRODUCTS
+  rs_multiply_by_lanes<PRECISION>(sums, left, right);
 #else
   if (PRECISION == RS_CONVOLVE_TF32)
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"

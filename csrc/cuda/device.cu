@@ -31,13 +31,14 @@ struct gpu {
   bool started = false;
   char name[320] = "";
   int multiprocessors = 0;
+  int64_t shared = 0;
   cudaStream_t own = nullptr, stream = nullptr;
   void *scratch = nullptr;
   int64_t last = 0, completed = 0;
   mark *oldest = nullptr, *newest = nullptr; // recorded and not known to be done
   mark *spares = nullptr;                    // to record again
-  bool lost = false, told = false;
-  char sentence[400] = "";
+  bool lost = false;
+  char sentence[400] = ""; // why
 };
 
 gpu gpus[RS_MAX_DEVICES - 1];
@@ -77,6 +78,7 @@ struct entered {
     cudaSetDevice(g.device - 1);
   }
   ~entered() {
+    if (g.lost) cudaGetLastError(); // or another device's next launch would seem to have failed
     current = before;
     pthread_mutex_unlock(&g.lock);
   }
@@ -123,6 +125,7 @@ int32_t start(gpu &g, int32_t device) {
   if (status) return status;
   g.stream = g.own;
   g.multiprocessors = properties.multiProcessorCount;
+  g.shared = (int64_t)properties.sharedMemPerBlockOptin;
   snprintf(g.name, sizeof g.name, "%.200s, %d multiprocessors, %.1f GiB, compute capability %d.%d", properties.name,
            properties.multiProcessorCount, (double)properties.totalGlobalMem / (1 << 30), properties.major, properties.minor);
   static char names[RS_MAX_DEVICES][24];
@@ -134,6 +137,17 @@ int32_t start(gpu &g, int32_t device) {
 }
 
 int32_t refuse(gpu &g) { return rs_fail(RS_EDEVICE, "cuda:%d is lost: %s; start the process again", g.device - 1, g.sentence); }
+
+// Is the device lost, by an error that will not go away? `what` has seen it first.
+bool is_lost(gpu &g, const char *what) {
+  if (g.lost || !g.stream) return g.lost;
+  const cudaError_t error = cudaStreamQuery(g.stream);
+  cudaGetLastError();
+  const bool captures = error >= cudaErrorStreamCaptureUnsupported && error <= cudaErrorStreamCaptureWrongThread;
+  if (!error || error == cudaErrorNotReady || captures) return false;
+  snprintf(g.sentence, sizeof g.sentence, "%s (%s), seen by %s", cudaGetErrorString(error), cudaGetErrorName(error), what);
+  return g.lost = true;
+}
 
 // Notes which of the recorded events have passed, up to `event`.
 cudaError_t advance(gpu &g, int64_t event) {
@@ -194,9 +208,15 @@ const char *rs_cuda_missing(void) {
 int32_t rs_cuda_start(int32_t device) {
   gpu &g = of(device);
   pthread_mutex_lock(&g.lock);
-  int32_t status = g.lost && g.told ? refuse(g) : g.started ? RS_OK : start(g, device);
+  int32_t status = g.lost ? refuse(g) : g.started ? RS_OK : start(g, device);
   pthread_mutex_unlock(&g.lock);
   return status;
+}
+
+int32_t rs_cuda_alive(int32_t device) {
+  gpu &g = of(device);
+  entered in(g);
+  return is_lost(g, "an allocation") ? refuse(g) : RS_OK;
 }
 
 const char *rs_cuda_name(int32_t device) { return of(device).name; }
@@ -216,11 +236,12 @@ int32_t rs_cuda_stream_set(int32_t device, int64_t stream) {
   return status;
 }
 
-int32_t rs_cuda_launch(int32_t device, const char *name, rs_run run, void *arguments) {
+int32_t rs_cuda_launch(int32_t device, const char *name, rs_effect effect, rs_run run, void *arguments) {
   gpu &g = of(device);
   entered in(g);
-  if (g.lost) return refuse(g);
+  if (g.lost && effect != RS_MUST_RUN) return refuse(g);
   int32_t status = run((rs_operation *)&g, arguments);
+  if (g.lost && status) return refuse(g);
   if (status) return rs_fail(status, "%s: %s", name, rs_sentence());
   g.last++;
   return RS_OK;
@@ -237,8 +258,9 @@ int32_t rs_cuda_query(int32_t device, int64_t event, int wait) {
   gpu &g = of(device);
   entered in(g);
   if (event > g.last) return rs_fail(RS_EARGUMENT, "event %lld is not one of this queue's", (long long)event);
+  if (g.lost) return refuse(g);
   cudaError_t error = cudaSuccess;
-  if (g.completed < event && !g.lost) {
+  if (g.completed < event) {
     if (!g.oldest || g.newest->number < event) error = put_mark(g);
     if (!error) error = advance(g, event);
     if (wait) {
@@ -248,13 +270,8 @@ int32_t rs_cuda_query(int32_t device, int64_t event, int wait) {
       }
     }
     if (error == cudaErrorNotReady) return RS_BUSY;
-    if (error) rs_cuda_status(error, "queued work");
   }
-  if (g.lost) {
-    g.told = true;
-    return refuse(g);
-  }
-  return error ? rs_cuda_status(error, "queued work") : RS_OK;
+  return rs_cuda_status(error, "the wait for queued work");
 }
 
 // Relaxed: memory may be allocated meanwhile, and what other threads do is none of its business.
@@ -313,20 +330,14 @@ cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
 
 int rs_cuda_multiprocessors(int32_t device) { return of(device).multiprocessors; }
 
+int64_t rs_cuda_shared(int32_t device) { return of(device).shared; }
+
 int32_t rs_cuda_status(cudaError_t error, const char *what) {
   if (!error) return RS_OK;
   cudaGetLastError(); // clears an error that can be cleared
-  char sentence[400];
-  snprintf(sentence, sizeof sentence, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));
-  gpu *g = current;
-  if (g && g->stream && !g->lost) {
-    cudaError_t after = cudaStreamQuery(g->stream);
-    if (after && after != cudaErrorNotReady && after != cudaErrorStreamCaptureUnsupported) {
-      g->lost = true;
-      memcpy(g->sentence, sentence, sizeof sentence);
-    }
-  }
-  return rs_fail(error == cudaErrorMemoryAllocation ? RS_EMEMORY : RS_EDEVICE, "%s", sentence);
+  if (current && is_lost(*current, what)) return refuse(*current);
+  return rs_fail(error == cudaErrorMemoryAllocation ? RS_EMEMORY : RS_EDEVICE, "%s: %s (%s)", what, cudaGetErrorString(error),
+                 cudaGetErrorName(error));
 }
 
 int32_t rs_cuda_table(int32_t device, const void *host, int64_t bytes, void **table, int64_t *pointer) {

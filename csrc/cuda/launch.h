@@ -18,6 +18,9 @@ int32_t rs_cuda_status(cudaError_t error, const char *what);
 cudaStream_t rs_cuda_stream(const rs_operation *operation);
 int rs_cuda_multiprocessors(int32_t device);
 
+// Bytes of shared memory that a block may have: 227 KiB (compute capability 9.0, 10.x), 163 (8.0), 99 (8.6, 8.9, 12.x) or 64 (7.5).
+int64_t rs_cuda_shared(int32_t device);
+
 // Device memory for what one call hands from kernel to kernel; the next call may overwrite it.
 #define RS_SCRATCH_BYTES (16 << 20)
 void *rs_cuda_scratch(const rs_operation *operation);

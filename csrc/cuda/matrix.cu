@@ -11,8 +11,10 @@
 
 namespace {
 
-constexpr int64_t MATRIX_SHARED = 218000; // bytes of shared memory for stages
-constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be empty
+constexpr int64_t MATRIX_STATIC = 14 << 10, MATRIX_BACK_STATIC = 7 << 10; // bytes of shared memory beside the ring, and to spare
+constexpr int MATRIX_LEAST_LANES = 16;                                    // below, most of a product would be empty
+// The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
+constexpr int32_t MATRIX_COLUMNS_HIGH = 49, MATRIX_COLUMNS_HALF = 90;
 
 struct matrix_tables {
   stack_plane plane; // with pointers to the device
@@ -22,13 +24,15 @@ struct matrix_tables {
   float weight;                // the most of a view in back projection
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
-  int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
+  int32_t records;             // of the longest ring of forward projection
+  stack_room room;
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
   int64_t packed_bytes, sums; // then the largest values
 };
 
+// Of chunks of 8 `tiles` lanes.
 int64_t record_bytes(const rs_geometry *geometry, int tiles) { return tiles * (geometry->precision == RS_PRECISION_HIGH ? 32 : 16) + 16; }
 
 // ---- back projection: units
@@ -40,9 +44,10 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
   return (int32_t)ceil(ceil(3 * rise + 2 * reach - 1e-6) / 8);
 }
 
-int32_t stage_of(const rs_geometry *geometry, int32_t columns) {
-  const int64_t most = (MATRIX_SHARED / record_bytes(geometry, 16) - MATRIX_ZEROS) / (2 * columns) & ~3;
-  return (int32_t)stack_smaller(most, MATRIX_UNITS);
+// The slots of a ring with so many records in each.
+int32_t slots_of(int64_t bytes, int64_t record, int32_t records) {
+  const int64_t slots = (bytes / record - MATRIX_ZEROS) / records;
+  return (int32_t)(slots < MATRIX_SLOTS ? slots : MATRIX_SLOTS);
 }
 
 int accepts(const rs_geometry *geometry) {
@@ -54,7 +59,7 @@ int accepts(const rs_geometry *geometry) {
     int32_t columns;
     if (!(pitch <= 2 && pitch >= 1. / 16)) return 0;
     units_of(stack_view_of(geometry, rs_stack_line(geometry, i)), &columns);
-    if (!stage_of(geometry, columns)) return 0;
+    if (columns > (geometry->precision == RS_PRECISION_HIGH ? MATRIX_COLUMNS_HIGH : MATRIX_COLUMNS_HALF)) return 0;
   }
   return 1;
 }
@@ -110,21 +115,35 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
+// Long chains and two planes a load save work, where there is room.
+void set_ring(matrix_block *block, int64_t bytes, int64_t record) {
+  for (block->chain = 4; block->chain; block->chain -= 2)
+    for (block->load_planes = 2; block->load_planes; block->load_planes--)
+      for (block->slots = slots_of(bytes, record, block->load_planes * block->share.voxels); block->slots > 0; block->slots--)
+        if (matrix_fits(block->slots, block->load_planes, block->chain)) return;
+}
+
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   stack_block_list list;
-  int32_t status = stack_make_blocks(plane, view, &list);
+  int32_t status = stack_make_blocks(stack_room_of(plan->device), plane, view, &list);
   if (status) return status;
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
+  int32_t widest = 8;
+  for (int64_t k = 0; k < list.count; k++) widest = list.block[k].voxels > widest ? list.block[k].voxels : widest;
+  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC;
+  int32_t &lanes = tables->room.lanes;
+  while (lanes > 32 && !matrix_fits(slots_of(bytes, record_bytes(&plan->geometry, lanes / 8), widest), 1, 2)) lanes /= 2;
+  const int64_t record = record_bytes(&plan->geometry, lanes / 8);
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    const int64_t room = (MATRIX_SHARED / record_bytes(&plan->geometry, 16) - MATRIX_ZEROS) / (2 * block.voxels);
-    block.planes = (int32_t)stack_smaller(room, STACK_MOST_PLANES);
-    if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
+    set_ring(&blocks[k], bytes, record);
+    const int32_t records = blocks[k].slots * blocks[k].load_planes * block.voxels;
+    tables->records = records > tables->records ? records : tables->records;
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
       if (block.views % views) continue;
@@ -139,30 +158,6 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   return status;
 }
 
-int32_t make_views(const rs_plan *plan, matrix_tables *tables) {
-  const rs_geometry *geometry = &plan->geometry;
-  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
-  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
-  int32_t status = RS_OK;
-  if (line && view) {
-    rs_stack_lines(geometry, line);
-    for (int32_t i = 0; i < geometry->views; i++) {
-      view[i] = stack_view_of(geometry, line[i]);
-      tables->weight = view[i].weight > tables->weight ? view[i].weight : tables->weight;
-    }
-    status = make_units(plan, tables, view);
-    if (!status) status = make_blocks(plan, tables, view);
-    if (!status)
-      status =
-          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, tables->pointers + 6);
-  } else {
-    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
-  }
-  free(line);
-  free(view);
-  return status;
-}
-
 int32_t prepare(rs_plan *plan) {
   const rs_geometry *geometry = &plan->geometry;
   matrix_tables *tables = (matrix_tables *)calloc(1, sizeof *tables);
@@ -172,7 +167,16 @@ int32_t prepare(rs_plan *plan) {
   plane = {nullptr, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
   if (geometry->law == RS_ASTRA) plane.slack = stack_astra::SLACK;
   int32_t status = stack_put_rows(plan, &tables->slices_of_row, &tables->rows_of_slice, tables->pointers);
-  if (!status) status = make_views(plan, tables);
+  if (!status)
+    status = stack_put_views(plan, &plane.view, tables->pointers + 6, [&](const stack_view *view) {
+      for (int32_t v = 0; v < plane.views; v++) tables->weight = view[v].weight > tables->weight ? view[v].weight : tables->weight;
+      const int32_t made = make_units(plan, tables, view);
+      tables->room = {stack_room_of(plan->device).lanes, rs_cuda_shared(plan->device) - MATRIX_BACK_STATIC};
+      while (tables->room.lanes > 32 &&
+             slots_of(tables->room.bytes, record_bytes(geometry, tables->room.lanes / 8), MATRIX_UNITS * tables->columns) < 2)
+        tables->room.lanes /= 2;
+      return made ? made : make_blocks(plan, tables, view);
+    });
   if (status) {
     release(plan);
     return status;
@@ -194,16 +198,28 @@ int32_t prepare_astra(rs_plan *plan) {
 
 // One call on its way.
 struct call {
-  static constexpr double COST[3] = {1, .58, .38};
   rs_operation *operation;
   int32_t device;
   const matrix_tables *tables;
-  int64_t pass, blocks;
+  int64_t pass, blocks, widest;
   stack_source source;
   stack_target target;
   matrix_packed packed;
   unsigned *largest; // of the lanes to come
   bool back, split;
+
+  // Wide chunks share more work, but small problems then leave multiprocessors idle.
+  int64_t width_of(int64_t count) const {
+    const double cost[3] = {1, .58, .38}; // of a block
+    double least = INFINITY;
+    int64_t width = 32;
+    for (int k = 0; k < 3; k++) {
+      if (128 >> k > tables->room.lanes) continue;
+      const double rounds = cost[k] * (double)stack_parts(blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(device));
+      if (rounds < least) least = rounds, width = 128 >> k;
+    }
+    return width;
+  }
 
   template <class Law, int TILES, bool SPLIT> int32_t work_off(unsigned chunks) {
     constexpr int64_t RECORD = MATRIX_RECORD<TILES, SPLIT>;
@@ -217,15 +233,13 @@ struct call {
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
-      const int64_t most = (MATRIX_SHARED / RECORD - MATRIX_ZEROS) / (2 * tables->columns) & ~3;
-      const int32_t stage = (int32_t)stack_smaller(most, MATRIX_UNITS);
-      status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(stage, tables->columns)),
+      const int32_t slots = slots_of(tables->room.bytes, RECORD, MATRIX_UNITS * tables->columns);
+      status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(slots, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
-                         (const unsigned *)largest, target, stage, tables->columns);
+                         (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
-      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
-                         (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
-                         (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
+      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_forward_bytes<TILES, SPLIT>(tables->records)),
+                         stream, plane, (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
                          (const unsigned *)largest, target);
     }
     if (packed.along) packed.along += chunks * places * RECORD;
@@ -250,10 +264,7 @@ struct call {
 call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *input, bool back) {
   const matrix_tables *tables = (const matrix_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
-  const stack_plane &plane = tables->plane;
-  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
-  const int32_t rows = geometry->rows, slices = geometry->shape[RS_Z];
-  const stack_rows &terms = back ? tables->rows_of_slice : tables->slices_of_row;
+  const int64_t voxels = (int64_t)tables->plane.ny * tables->plane.nx;
   call c = {};
   c.operation = operation;
   c.device = plan->device;
@@ -262,16 +273,8 @@ call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output
   c.blocks = back ? tables->back_blocks : tables->forward_blocks;
   c.back = back;
   c.split = geometry->precision == RS_PRECISION_HIGH;
-  const int32_t units = back ? slices : rows;
-  c.source = {input,
-              {0, 0, units, back ? rows * pixels : slices * voxels, back ? pixels : voxels},
-              terms.begin,
-              terms.index,
-              terms.weight,
-              back ? plane.views : plane.ny,
-              back ? plane.columns : plane.nx,
-              back ? plane.view : nullptr};
-  c.target = {*output, {0, 0, units, back ? slices * voxels : rows * pixels, back ? voxels : pixels}, nullptr, 0, nullptr, nullptr};
+  c.source = stack_source_of(geometry, tables->plane, back ? tables->rows_of_slice : tables->slices_of_row, input, back);
+  c.target = stack_target_of(geometry, tables->plane, *output, back);
   char *packed = (char *)plan->workspace;
   if (back || tables->upright) c.packed.along = packed;
   if (!back && tables->sideways) c.packed.across = packed + (tables->upright ? voxels * tables->pass / 32 * record_bytes(geometry, 4) : 0);

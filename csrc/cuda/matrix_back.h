@@ -1,13 +1,15 @@
 // matrix_back.h: back projection of the `rs_matrix_cuda` family.
 //
-// A block owns STACK_SIDE x STACK_SIDE voxels of a chunk of lanes, a warp a tile of 4 x 4 of them, in registers until the last view. Stages
-// of a few units bring the columns that the block sees into shared memory while the stage before is worked off. A unit is 8 columns of
-// a view, from the first one that a tile sees; a view whose columns lie close together has several units, 8 columns apart.
+// A block owns STACK_SIDE x STACK_SIDE voxels of a chunk of lanes, a warp a tile of 4 x 4 of them, in registers until the last view. The
+// columns that the block sees come in loads of four units. A unit is 8 columns of a view, from the first one that a tile sees; a view
+// whose columns lie close together has several units, 8 columns apart.
 #pragma once
 #include "matrix_pack.h"
-#include "stack_back.h"
+#include "matrix_ring.h"
 
-constexpr int MATRIX_UNITS = 8; // most units of a stage
+constexpr int MATRIX_UNITS = 4; // of a load
+constexpr int MATRIX_FOUND = 8; // loads whose windows a warp finds at a time, a lane a unit
+static_assert(MATRIX_FOUND * MATRIX_UNITS == 32 && matrix_ahead(MATRIX_SLOTS) <= MATRIX_FOUND, "windows must be found in time");
 
 struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
@@ -22,14 +24,15 @@ template <class Law> struct matrix_window {
   typename matrix_position<Law>::type corner, along_y, along_x; // voxel (y, x) of the block lies at corner + along_y y + along_x x
   float pitch;                                                  // voxels between columns
   float begin, shift; // floor(p + begin) + shift is the first column of a tile whose least position is p
-  int32_t count;
+  int32_t count, view, low;
 };
+constexpr int MATRIX_WINDOWS = 4 * MATRIX_FOUND * MATRIX_UNITS; // those in use, and as many to come
 
-// Shared memory: the records of zeros and of two stages.
-template <int TILES, bool SPLIT> static inline size_t matrix_back_bytes(int32_t stage, int32_t columns) {
-  const size_t stages = ((size_t)2 * stage * columns + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
+// Shared memory: the records of zeros and of the ring, then the tile.
+template <int TILES, bool SPLIT> static inline size_t matrix_back_bytes(int32_t slots, int32_t columns) {
+  const size_t ring = ((size_t)slots * MATRIX_UNITS * columns + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<TILES / 4> * sizeof(float);
-  return stages > tile ? stages : tile;
+  return ring > tile ? ring : tile;
 }
 
 // The columns first ... last of a unit that the tiles of a block at voxel (y, x) see.
@@ -45,50 +48,50 @@ __host__ __device__ static inline matrix_reach matrix_reach_of(const stack_view 
   return {corner, first, fmin(begin + 7, ceil(corner + last * (high_y + high_x) + reach) - 1)};
 }
 
-// packed: [chunk][view][column], records. `columns` is the room for a unit's window, `stage` the units of a stage, a multiple of 4.
+// packed: [chunk][view][column], records. `columns` is the room for a unit's window.
 template <class Law, int TILES, bool SPLIT>
 __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     matrix_back(stack_plane plane, const matrix_unit *units, int32_t count, const char *packed, const unsigned *largest,
-                stack_target target, int32_t stage, int32_t columns) {
+                stack_target target, int32_t slots, int32_t columns) {
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   typedef typename matrix_position<Law>::type position;
   RS_SHARED(char, rows);
-  __shared__ stack_arrival arrivals[2];
-  __shared__ matrix_window<Law> windows[2][MATRIX_UNITS];
+  __shared__ matrix_ring ring;
+  __shared__ matrix_window<Law> windows[MATRIX_WINDOWS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
   const int y = blockIdx.x / tiles * STACK_SIDE, x = blockIdx.x % tiles * STACK_SIDE;
   packed += chunk * plane.views * plane.columns * RECORD;
 
-  auto send = [&](int32_t from, int half) { // a lane sends the window of a unit
-    unsigned bytes = 0;
-    int32_t low = 0, line = 0;
-    if (lane < stage) {
-      matrix_window<Law> window = {};
-      if (from + lane < count) {
-        const matrix_unit unit = units[from + lane];
-        const stack_view &view = plane.view[unit.view];
-        const matrix_reach reach = matrix_reach_of(view, unit.shift, stack_exact::column_of(view, y, x));
-        const double first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
-        if (first <= last) {
-          low = (int32_t)first;
-          window = {(position)(reach.corner - first),
-                    (position)view.along_y,
-                    (position)view.along_x,
-                    view.pitch,
-                    1 - 1 / view.pitch,
-                    (float)unit.shift,
-                    min((int32_t)last - low + 1, columns)};
-          bytes = window.count * RECORD;
-          line = unit.view;
-        }
-      }
-      windows[half][lane] = window;
+  auto find = [&](int32_t load) {
+    const int32_t number = load * MATRIX_UNITS + lane;
+    matrix_window<Law> window = {};
+    if (number < count) {
+      const matrix_unit unit = units[number];
+      const stack_view &view = plane.view[unit.view];
+      const matrix_reach reach = matrix_reach_of(view, unit.shift, stack_exact::column_of(view, y, x));
+      const double first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
+      if (first <= last)
+        window = {(position)(reach.corner - first),
+                  (position)view.along_y,
+                  (position)view.along_x,
+                  view.pitch,
+                  1 - 1 / view.pitch,
+                  (float)unit.shift,
+                  min((int32_t)(last - first) + 1, columns),
+                  unit.view,
+                  (int32_t)first};
     }
-    stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (MATRIX_ZEROS + (half * stage + lane) * columns) * RECORD),
-               reinterpret_cast<const float *>(packed + ((int64_t)line * plane.columns + low) * RECORD), bytes);
+    windows[number % MATRIX_WINDOWS] = window;
+    __syncwarp();
+  };
+  auto send = [&](int32_t load, int slot) {
+    const bool sender = lane < MATRIX_UNITS;
+    const matrix_window<Law> &window = windows[(load * MATRIX_UNITS + lane % MATRIX_UNITS) % MATRIX_WINDOWS];
+    matrix_send(ring, slot, sender, rows + (MATRIX_ZEROS + (slot * MATRIX_UNITS + lane % MATRIX_UNITS) * columns) * RECORD,
+                packed + ((int64_t)window.view * plane.columns + window.low) * RECORD, window.count * RECORD);
   };
 
   const float top = warp / 4 * 4, left = warp % 4 * 4; // of the tile
@@ -104,33 +107,30 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     return (int)first;
   };
 
-  if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
+  const int32_t loads = (count + MATRIX_UNITS - 1) / MATRIX_UNITS;
+  if (threadIdx.x == 0) matrix_prepare(ring, slots, MATRIX_UNITS, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
+  if (warp < 2) find(warp * MATRIX_FOUND);
   __syncthreads();
+  for (int load = 0; warp == 0 && load < min(loads, matrix_ahead(slots)); load++) send(load, load);
   float sum[TILES][4] = {};
-  if (warp == 0) send(0, 0);
-  for (int32_t from = 0, n = 0; from < count; from += stage, n++) {
-    const int half = n & 1;
-    stack_wait(&arrivals[half], n >> 1 & 1);
-    __syncthreads();
-    if (warp == n % MATRIX_WARPS && from + stage < count) send(from + stage, half ^ 1);
 #pragma unroll 1
-    for (int k = 0; k < stage && from + k < count; k += 4) {
-      matrix_weights weights[2];
-      matrix_address addresses[2];
+  for (matrix_place at; at.load < loads; matrix_release(ring, at, loads, slots, MATRIX_WARPS, MATRIX_FOUND, find, send)) {
+    const matrix_window<Law> *window = windows + at.load * MATRIX_UNITS % MATRIX_WINDOWS;
+    matrix_weights weights[2];
+    matrix_address addresses[2];
+    matrix_wait(&ring.full[at.slot], at.phase);
 #pragma unroll
-      for (int p = 0; p < 2; p++) {
-        const int a = k + 2 * p, mine = lane & 8 ? a + 1 : a;
-        const matrix_window<Law> &first = windows[half][a], &second = windows[half][a + 1];
-        const int in_first = weigh(first, weights[p].high, weights[p].low);
-        const int in_second = weigh(second, weights[p].high + 2, weights[p].low + 2);
-        const int place = (lane & 8 ? in_second : in_first) + lane % 8;
-        const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
-        const int record = MATRIX_ZEROS + (half * stage + mine) * columns + place;
-        addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
-      }
-      matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, 2>(sum, weights, addresses);
+    for (int p = 0; p < 2; p++) {
+      const matrix_window<Law> &first = window[2 * p], &second = window[2 * p + 1];
+      const int in_first = weigh(first, weights[p].high, weights[p].low);
+      const int in_second = weigh(second, weights[p].high + 2, weights[p].low + 2);
+      const int place = (lane & 8 ? in_second : in_first) + lane % 8;
+      const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
+      const int record = MATRIX_ZEROS + (at.slot * MATRIX_UNITS + 2 * p + (lane >> 3 & 1)) * columns + place;
+      addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
     }
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, 2>(sum, weights, addresses);
   }
   __syncthreads(); // the rows were read: their place takes the tile
   float *tile = reinterpret_cast<float *>(rows);

@@ -1,8 +1,8 @@
 // matrix_unit.h: matrix products of the `rs_matrix_cuda` family on tensor cores.
 //
 // A unit is 8 neighbouring places, voxels of a plane or columns of a view, that are seen by a tile of 16 sums: rays or voxels. Weights of
-// two units make a 16 x 16 matrix, the units' data for 8 lanes a 16 x 8 matrix, and one instruction of a warp (mma.m16n8k16, compute
-// capability 8.0) adds their product to the tile's sums of these lanes. Data and weights are float16; where SPLIT, both come as high + low,
+// two units make a 16 x 16 matrix, the units' data for 8 lanes a 16 x 8 matrix, and one instruction of a warp (mma.m16n8k16; before compute
+// capability 8.0 two, a unit each) adds their product to the tile's sums of these lanes. Data and weights are float16; where SPLIT, both come as high + low,
 // a rounded number and what rounding left, and three products out of four are added: what is left out is 2^-22 of the result. (The weights
 // of law astra are whole 256ths, which have no low part.) Tensor cores add with truncation, so a chain of products is short, and begins at zero; float32 arithmetic adds up the chains.
 #pragma once
@@ -108,9 +108,16 @@ __device__ static inline uint4 matrix_read(matrix_address row) {
 }
 
 __device__ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#if __CUDA_ARCH__ >= 800
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  for (int n = 0; n < 2; n++)
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[2 * n]), "r"(a[2 * n + 1]), "r"(n ? b1 : b0));
+#endif
 }
 #endif
 

@@ -5,6 +5,7 @@
 #include "../memory.h"
 #include "slice_back.h"
 #include "slice_blocks.h"
+#include "stack_passes.h"
 
 extern "C" const rs_family rs_stack_cuda;
 
@@ -28,8 +29,6 @@ struct slice_tables {
   int32_t columns[HEIGHTS];  // of a view that a tile of back projection sees, with TALLEST >> k rows
   int64_t pointers[4];
 };
-
-int64_t parts(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 int accepts(const rs_geometry *geometry) {
   if (!rs_stack_along_slices(geometry) || geometry->supersampling != 1) return 0;
@@ -76,7 +75,7 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane plane = {view, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
   slice_block_list list = {};
-  int32_t status = slice_make_blocks(plane, view, 2 * rs_cuda_multiprocessors(plan->device), &list);
+  int32_t status = slice_make_blocks(plane, view, plan->device, &list);
   if (!status)
     status = rs_cuda_table(plan->device, list.blocks.at, list.blocks.count * (int64_t)sizeof(slice_block), (void **)&tables->work.blocks,
                            &tables->pointers[0]);
@@ -96,35 +95,19 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   tables->work.groups = list.groups;
   while (1 << tables->work.slot_bits < list.slots) tables->work.slot_bits++;
   tables->work.voxels = list.voxels;
-  tables->work.rays = (int32_t)parts(list.rays, 2 * SLICE_THREADS<2>) * 2 * SLICE_THREADS<2>;
+  tables->work.rays = slice_padded(list.rays);
   slice_free_blocks(&list);
   return status;
 }
 
-int32_t make_views(const rs_plan *plan, slice_tables *tables) {
-  const rs_geometry *geometry = &plan->geometry;
-  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
-  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
-  int32_t status = RS_OK;
-  if (line && view) {
-    rs_stack_lines(geometry, line);
-    for (int32_t i = 0; i < geometry->views; i++) {
-      view[i] = stack_view_of(geometry, line[i]);
-      for (int k = 0; k < HEIGHTS; k++) {
-        const int32_t columns = (int32_t)floor(fabs(view[i].along_y) * (TALLEST >> k) + fabs(view[i].along_x) * SLICE_WIDTH) + 4;
-        tables->columns[k] = columns > tables->columns[k] ? columns : tables->columns[k];
-      }
+// How wide a window of columns voxels see, and what blocks do.
+int32_t make_work(const rs_plan *plan, slice_tables *tables, const stack_view *view) {
+  for (int32_t v = 0; v < tables->plane.views; v++)
+    for (int k = 0; k < HEIGHTS; k++) {
+      const int32_t columns = (int32_t)floor(fabs(view[v].along_y) * (TALLEST >> k) + fabs(view[v].along_x) * SLICE_WIDTH) + 4;
+      tables->columns[k] = columns > tables->columns[k] ? columns : tables->columns[k];
     }
-    status = share_out(plan, tables, view);
-    if (!status)
-      status =
-          rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)&tables->plane.view, &tables->pointers[3]);
-  } else {
-    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
-  }
-  free(line);
-  free(view);
-  return status;
+  return share_out(plan, tables, view);
 }
 
 int32_t prepare(rs_plan *plan) {
@@ -135,7 +118,8 @@ int32_t prepare(rs_plan *plan) {
   tables->plane = {nullptr, geometry->views, geometry->columns, geometry->shape[RS_Y], geometry->shape[RS_X], SLICE_PART};
   tables->stack.device = plan->device;
   tables->stack.geometry = *geometry;
-  int32_t status = make_views(plan, tables);
+  int32_t status = stack_put_views(plan, &tables->plane.view, &tables->pointers[3],
+                                   [&](const stack_view *view) { return make_work(plan, tables, view); });
   if (!status) status = rs_stack_cuda.prepare(&tables->stack);
   if (status) {
     release(plan);
@@ -159,7 +143,7 @@ int32_t stack_of(const rs_plan *plan, rs_plan *stack) {
 template <int CHANNELS>
 int32_t project(const rs_operation *operation, const slice_tables *tables, const slice_work &work, const float *volume,
                 const slice_lanes &lanes, const rs_output &output) {
-  const dim3 grid((unsigned)tables->block_count, (unsigned)parts(lanes.count, CHANNELS));
+  const dim3 grid((unsigned)tables->block_count, (unsigned)stack_parts(lanes.count, CHANNELS));
   return RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS<CHANNELS>, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
                    tables->plane, work, volume, lanes, output);
 }
@@ -196,13 +180,17 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
   const slice_plane &plane = tables->plane;
   int height = 0; // in the list
   while (TALLEST >> height > HEIGHT) height++;
-  const dim3 grid((unsigned)(parts(plane.ny, HEIGHT) * parts(plane.nx, SLICE_WIDTH)), (unsigned)parts(lanes.count, CHANNELS));
+  const dim3 grid((unsigned)(stack_parts(plane.ny, HEIGHT) * stack_parts(plane.nx, SLICE_WIDTH)),
+                  (unsigned)stack_parts(lanes.count, CHANNELS));
   // Several blocks with half of the groups each fill a multiprocessor as well, and wait for fewer threads.
   const bool many = grid.x * (int64_t)grid.y * 2 >= rs_cuda_multiprocessors(tables->stack.device) * 3;
-  const int groups = 32 / WARPS / (many ? 2 : 1);
+  const int64_t room = rs_cuda_shared(tables->stack.device) - STACK_STATIC;
+  const int32_t columns = tables->columns[height];
+  int groups = 32 / WARPS / (many ? 2 : 1);
+  while ((int64_t)slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, columns) > room) groups /= 2;
   return RS_LAUNCH((slice_back<CHANNELS, ROWS, WARPS>), grid, groups * 32 * WARPS,
-                   slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, tables->columns[height]), rs_cuda_stream(operation), plane, projections,
-                   lanes, output, tables->columns[height]);
+                   (slice_back_bytes<CHANNELS, ROWS, WARPS>(groups, columns)), rs_cuda_stream(operation), plane, projections, lanes, output,
+                   columns);
 }
 
 // Small problems get small tiles, so that every multiprocessor has one.
@@ -211,12 +199,12 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
                      const rs_output &output) {
   const slice_plane &plane = tables->plane;
   const int64_t enough = rs_cuda_multiprocessors(tables->stack.device) * 3 / 4;
-  const int64_t strips = parts(plane.nx, SLICE_WIDTH) * parts(lanes.count, CHANNELS);
+  const int64_t strips = stack_parts(plane.nx, SLICE_WIDTH) * stack_parts(lanes.count, CHANNELS);
   if constexpr (CHANNELS == 1)
-    if (strips * parts(plane.ny, 64) >= enough) return back_project<1, 8, 8>(operation, tables, projections, lanes, output);
-  if (strips * parts(plane.ny, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
-  if (strips * parts(plane.ny, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
-  if (strips * parts(plane.ny, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
+    if (strips * stack_parts(plane.ny, 64) >= enough) return back_project<1, 8, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(plane.ny, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(plane.ny, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(plane.ny, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
   return back_project<CHANNELS, 1, 4>(operation, tables, projections, lanes, output);
 }
 

@@ -27,6 +27,7 @@ struct slice_block_list {
   slice_list<slice_block> blocks;
   slice_list<stack_window> windows;
   int32_t groups, slots, voxels, rays;
+  int32_t most_voxels, most_rays; // of a block
   int64_t share_floats;
   bool full; // of host memory
 };
@@ -70,7 +71,7 @@ static inline bool slice_add_strip(const stack_plane &plane, const stack_view *v
   for (int32_t parts = 1;; parts++) {
     block.columns = (high - low + parts - 1) / parts;
     if (block.columns < 32 && parts > 1) return false;
-    bool fits = block.columns * list->slots <= SLICE_RAYS;
+    bool fits = block.columns * list->slots <= list->most_rays;
     int32_t voxels = 0;
     for (block.column = low; block.column < high && fits; block.column += block.columns) {
       slice_block next = block;
@@ -82,7 +83,7 @@ static inline bool slice_add_strip(const stack_plane &plane, const stack_view *v
         const stack_window window = slice_see(plane, views, next, from, to);
         list->full |= !slice_append(&list->windows, window);
         voxels = window.count > voxels ? window.count : voxels;
-        fits = voxels <= SLICE_VOXELS;
+        fits = voxels <= list->most_voxels;
       }
     }
     if (fits) {
@@ -124,6 +125,14 @@ static inline bool slice_make_list(const stack_plane &plane, const stack_view *v
   return true;
 }
 
+// How many rays, and voxels of a plane, a block may have with so many bytes of shared memory: slice_forward_bytes of two slices.
+static inline void slice_fit(int64_t bytes, slice_block_list *list) {
+  const int64_t rays = bytes / 24 / SLICE_PAIRS * SLICE_PAIRS;
+  list->most_rays = rays < SLICE_RAYS ? (int32_t)rays : SLICE_RAYS;
+  const int64_t voxels = (bytes - 8 * slice_padded(list->most_rays)) / (16 * SLICE_STEP<2>);
+  list->most_voxels = voxels < SLICE_VOXELS ? (int32_t)voxels : SLICE_VOXELS;
+}
+
 // The height of strips for which the last of `room` blocks at a time are soon done: all pay for about 24 planes beside their own.
 static inline int32_t slice_strip(const stack_plane &plane, int32_t slots, int64_t room) {
   const int32_t planes = plane.ny > plane.nx ? plane.ny : plane.nx, most = (planes + SLICE_WINDOW - 1) / SLICE_WINDOW;
@@ -138,12 +147,14 @@ static inline int32_t slice_strip(const stack_plane &plane, int32_t slots, int64
   return best;
 }
 
-// Blocks for a GPU that runs `room` of them at a time: of as many views as leave work for all, and see few enough voxels.
+// Blocks for a GPU that runs two of them at a time on a multiprocessor: of as many views as leave work for all, and see few enough voxels.
 // RS_OK or RS_EMEMORY; slice_free_blocks frees them in both cases.
-static inline int32_t slice_make_blocks(const stack_plane &plane, const stack_view *views, int64_t room, slice_block_list *list) {
+static inline int32_t slice_make_blocks(const stack_plane &plane, const stack_view *views, int32_t device, slice_block_list *list) {
+  const int64_t room = 2 * rs_cuda_multiprocessors(device);
   const int64_t strips = ((plane.ny > plane.nx ? plane.ny : plane.nx) + SLICE_WINDOW - 1) / SLICE_WINDOW;
   list->slots = SLICE_MOST_SLOTS;
   while (list->slots > 1 && plane.views / list->slots * strips < room / 2) list->slots /= 2;
+  slice_fit(rs_cuda_shared(device) - STACK_STATIC, list);
   while (!slice_make_list(plane, views, slice_strip(plane, list->slots, room), list)) list->slots /= 2;
   return list->full ? rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views) : RS_OK;
 }

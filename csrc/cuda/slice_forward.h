@@ -4,12 +4,16 @@
 #include "slice_kernels.h"
 
 constexpr int SLICE_WINDOW = 16;                                  // planes whose window is found together, a multiple of any band
-constexpr int SLICE_VOXELS = 620;                                 // of a plane that the rays of a block may see
-constexpr int SLICE_RAYS = 5120;                                  // of a block
+constexpr int SLICE_VOXELS = 620;                                 // of a plane that the rays of a block may see, at most
+constexpr int SLICE_RAYS = 5120;                                  // of a block, at most
 template <int CHANNELS> constexpr int SLICE_BAND = 16 / CHANNELS; // planes in shared memory together
 template <int CHANNELS>
 constexpr int SLICE_STEP = SLICE_BAND<CHANNELS> + 1; // from voxel to voxel there: odd, which spreads them over the banks
 template <int CHANNELS> constexpr int SLICE_THREADS = 512 * CHANNELS;
+
+// Room for so many rays: whole pairs a thread.
+constexpr int32_t SLICE_PAIRS = 2 * SLICE_THREADS<2>;
+static inline int32_t slice_padded(int32_t rays) { return (rays + SLICE_PAIRS - 1) / SLICE_PAIRS * SLICE_PAIRS; }
 
 // `views` from `view` on, in each `columns` from `column` on, on the planes first ... last - 1. Blocks of the same views make a group.
 struct slice_block {

@@ -59,14 +59,13 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
 
   auto send = [&](int32_t from, int half) { // a lane sends the window of a view
     unsigned bytes = 0;
+    int32_t first = 0;
     if (lane < stage && from + lane < end) {
-      int32_t first = stack_first_column<Law>(plane.view[from + lane], y, x);
+      first = stack_first_column<Law>(plane.view[from + lane], y, x);
       first = first < -columns ? -columns : first > plane.columns ? plane.columns : first; // beyond these all is zero
       bytes = columns * WIDTH * (unsigned)sizeof(float);
-      stack_send(&arrivals[half], rows + (half * stage + lane) * columns * WIDTH, packed + ((from + lane) * line + first) * WIDTH, bytes);
-    } else {
-      stack_send(&arrivals[half], rows, packed, 0);
     }
+    stack_send(&arrivals[half], rows + (half * stage + lane) * columns * WIDTH, packed + ((from + lane) * line + first) * WIDTH, bytes);
   };
   auto make = [&](int32_t from, int slot) { // the tables of two views
     const int32_t number = from + lane / 16 < end ? from + lane / 16 : end - 1;

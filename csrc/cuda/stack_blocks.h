@@ -6,16 +6,29 @@
 #include <stdlib.h>
 
 constexpr int32_t STACK_MOST_VOXELS = 100; // of a plane that the rays of a block may see
-constexpr int64_t STACK_MOST_SHARED = 230000;
+constexpr int64_t STACK_STATIC = 2 << 10;  // bytes of shared memory beside stages, and to spare
 
 struct stack_block_list {
   int64_t count, room;
   stack_block *block;
 };
 
-// The even number of planes or views of a stage for which shared memory has room, with this room for rows in each.
-static inline int32_t stack_stage(int32_t rows) {
-  const int64_t one = 2 * (rows * 128 + STACK_WARPS * STACK_ENTRY) * (int64_t)sizeof(float), count = STACK_MOST_SHARED / one & ~1;
+// How lanes go through the shared memory of a block: in chunks of at most so many, with so many bytes for stages.
+struct stack_room {
+  int32_t lanes;
+  int64_t bytes;
+};
+
+// A tile must fit, too.
+static inline stack_room stack_room_of(int32_t device) {
+  const int64_t bytes = rs_cuda_shared(device) - STACK_STATIC;
+  const int64_t tiles[2] = {STACK_TILE_FLOATS<4> * (int64_t)sizeof(float), STACK_TILE_FLOATS<2> * (int64_t)sizeof(float)};
+  return {bytes >= tiles[0] ? 128 : bytes >= tiles[1] ? 64 : 32, bytes};
+}
+
+// The even number of planes or views of a stage for which there is room, with this room for rows in each.
+static inline int32_t stack_stage(const stack_room &room, int32_t rows) {
+  const int64_t one = 2 * (rows * room.lanes + STACK_WARPS * STACK_ENTRY) * (int64_t)sizeof(float), count = room.bytes / one & ~1;
   return count < STACK_MOST_PLANES ? (int32_t)count : STACK_MOST_PLANES;
 }
 
@@ -80,7 +93,8 @@ static inline int32_t stack_measure_group(const stack_plane &plane, const stack_
 
 // Chooses the shape of the blocks that begin with a view: as many warps in use as possible, then as few voxels as possible. `views` is 0
 // where no shape fits.
-static inline stack_block stack_choose(const stack_plane &plane, const stack_view *views, int32_t view, int32_t *voxels) {
+static inline stack_block stack_choose(const stack_room &room, const stack_plane &plane, const stack_view *views, int32_t view,
+                                       int32_t *voxels) {
   stack_block best = {};
   int32_t left = 1;
   while (left < STACK_MOST_VIEWS && view + left < plane.views && views[view + left].main == views[view].main) left++;
@@ -90,7 +104,7 @@ static inline stack_block stack_choose(const stack_plane &plane, const stack_vie
       stack_block block = {view, count, 0, pieces, 0, 0, 0, 0};
       if (count * pieces < best.views * best.pieces) continue;
       const int32_t most = stack_measure_group(plane, views, block);
-      if (most > STACK_MOST_VOXELS || (count * pieces == best.views * best.pieces && most >= *voxels)) continue;
+      if (most > STACK_MOST_VOXELS || !stack_stage(room, most) || (count * pieces == best.views * best.pieces && most >= *voxels)) continue;
       best = block;
       *voxels = most;
     }
@@ -106,14 +120,14 @@ static inline int stack_compare_blocks(const void *a, const void *b) {
 }
 
 // RS_OK, or RS_EMEMORY. The list has no blocks where a view does not fit.
-static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_view *views, stack_block_list *list) {
+static inline int32_t stack_make_blocks(const stack_room &room, const stack_plane &plane, const stack_view *views, stack_block_list *list) {
   *list = {};
   for (int32_t v = 0; v < plane.views; v++)
     if (plane.supersampling > 1 || fabs(views[v].column) > 2) return RS_OK;
   stack_block block;
   for (int32_t view = 0; view < plane.views; view += block.views) {
     int32_t voxels = 0;
-    block = stack_choose(plane, views, view, &voxels);
+    block = stack_choose(room, plane, views, view, &voxels);
     if (!block.views) {
       free(list->block);
       *list = {};
@@ -130,7 +144,7 @@ static inline int32_t stack_make_blocks(const stack_plane &plane, const stack_vi
         list->block = more;
       }
       block.voxels = stack_measure_window(plane, views, &block);
-      block.planes = stack_stage(block.voxels);
+      block.planes = stack_stage(room, block.voxels);
       list->block[list->count++] = block;
     }
   }

@@ -1,7 +1,8 @@
 // stack_passes.h: the host's side of families whose lanes share their weights: tables of rows and slices, and the passes of a call.
 #pragma once
-#include "stack_laws.h"
-#include "stack_pack.h"
+#include "stack_quad.h"
+
+#include <stdlib.h>
 
 constexpr int STACK_FEW = 16;                   // rows below which law astra has better kernels
 constexpr int64_t STACK_PASS_BYTES = 512 << 20; // of packed data that a pass should not exceed, where it has a choice
@@ -63,19 +64,52 @@ static inline int32_t stack_put_rows(const rs_plan *plan, stack_rows *slices_of_
   return status;
 }
 
-// A call has: operation, device; pass, the most lanes of a pass; blocks, of a chunk; COST, how long a block with 128, 64 and 32 lanes
-// takes; source and target, whose lanes are set here; and work_off(width, chunks), for the next lanes of a pass.
+// Lets `use` make tables from the views, then puts these into device memory, too.
+template <typename Use> int32_t stack_put_views(const rs_plan *plan, const stack_view **device, int64_t *pointer, Use use) {
+  const rs_geometry *geometry = &plan->geometry;
+  stack_line *line = (stack_line *)malloc((size_t)geometry->views * sizeof *line);
+  stack_view *view = (stack_view *)malloc((size_t)geometry->views * sizeof *view);
+  int32_t status = RS_OK;
+  if (line && view) {
+    rs_stack_lines(geometry, line);
+    for (int32_t i = 0; i < geometry->views; i++) view[i] = stack_view_of(geometry, line[i]);
+    status = use(view);
+    if (!status) status = rs_cuda_table(plan->device, view, geometry->views * (int64_t)sizeof *view, (void **)device, pointer);
+  } else {
+    status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  }
+  free(line);
+  free(view);
+  return status;
+}
+
+// What the lanes of a call read and write: from slices to rows, or back.
+static inline stack_source stack_source_of(const rs_geometry *geometry, const stack_plane &plane, const stack_rows &terms,
+                                           const float *input, bool back) {
+  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  const int32_t rows = geometry->rows, slices = geometry->shape[RS_Z];
+  return {input,
+          {0, 0, back ? slices : rows, back ? rows * pixels : slices * voxels, back ? pixels : voxels},
+          terms.begin,
+          terms.index,
+          terms.weight,
+          back ? plane.views : plane.ny,
+          back ? plane.columns : plane.nx,
+          back ? plane.view : nullptr};
+}
+static inline stack_target stack_target_of(const rs_geometry *geometry, const stack_plane &plane, const rs_output &output, bool back) {
+  const int64_t voxels = (int64_t)plane.ny * plane.nx, pixels = (int64_t)plane.views * plane.columns;
+  const int32_t rows = geometry->rows, slices = geometry->shape[RS_Z];
+  return {output, {0, 0, back ? slices : rows, back ? slices * voxels : rows * pixels, back ? voxels : pixels}, nullptr, 0, nullptr,
+          nullptr};
+}
+
+// A call has: operation; pass, the most lanes of a pass; blocks, of a chunk; source and target, whose lanes are set here; width_of(count),
+// the lanes of a chunk that do best for so many lanes of a pass: 128, 64 or 32; and work_off(width, chunks), for the next lanes of a pass.
 
 // A pass: whole chunks of one width, then narrower ones for what is left.
 template <typename Call> int32_t stack_work_off_pass(Call c, int64_t first, int64_t count) {
-  // Wide chunks share more work, but small problems then leave multiprocessors idle.
-  double least = INFINITY;
-  int64_t width = 128;
-  for (int k = 0; k < 3; k++) {
-    const double rounds = Call::COST[k] * (double)stack_parts(c.blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(c.device));
-    if (rounds < least) least = rounds, width = 128 >> k;
-  }
-  for (; count > 0 && width >= 32; width /= 2) {
+  for (int64_t width = c.width_of(count); count > 0 && width >= 32; width /= 2) {
     const int64_t chunks = width == 32 || count % width > width / 2 ? stack_parts(count, width) : count / width;
     if (!chunks) continue;
     c.source.lanes.first = c.target.lanes.first = first;

@@ -99,30 +99,30 @@ __device__ static inline void stack_add_quads(stack_vector<VEC> (&sum)[4][4], co
 
 // ---- rows on their way to shared memory
 
-// Tells when the copies of a stage have arrived: a warp sends them, each lane its own (or so many times its own), and every thread
-// waits.
+// Tells when the copies of a stage have arrived: a warp sends them, each lane its own (or so many times its own), and every thread waits,
+// then meets the others at a barrier. From compute capability 9.0 on a lane's rows are one bulk copy; before, all lanes of the warp copy
+// them together, behind the back of the threads from 8.0 on.
 struct stack_arrival {
   uint64_t state;
 };
 
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 __device__ static inline unsigned stack_address(const void *shared) { return (unsigned)__cvta_generic_to_shared(shared); }
 __device__ static inline void stack_expect_lanes(stack_arrival *arrival, int count = 32) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(stack_address(arrival)), "r"(count) : "memory");
+#if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-__device__ static inline void stack_send(stack_arrival *arrival, float *shared, const float *from, unsigned bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(stack_address(arrival)), "r"(bytes) : "memory");
-  if (bytes)
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stack_address(shared)),
-                 "l"(from), "r"(bytes), "r"(stack_address(arrival))
-                 : "memory");
+#endif
 }
 __device__ static inline void stack_wait(stack_arrival *arrival, int phase) {
+#if __CUDA_ARCH__ >= 900
+#define RS_ARRIVED "mbarrier.try_wait.parity.shared::cta.b64"
+#else
+#define RS_ARRIVED "mbarrier.test_wait.parity.shared::cta.b64"
+#endif
   asm volatile("{\n"
                ".reg .pred arrived;\n"
-               "again:\n"
-               "mbarrier.try_wait.parity.shared::cta.b64 arrived, [%0], %1;\n"
+               "again:\n" RS_ARRIVED " arrived, [%0], %1;\n"
                "@arrived bra done;\n"
                "bra again;\n"
                "done:\n"
@@ -132,8 +132,35 @@ __device__ static inline void stack_wait(stack_arrival *arrival, int phase) {
 }
 #else
 __device__ static inline void stack_expect_lanes(stack_arrival *, int = 32) {}
-__device__ static inline void stack_send(stack_arrival *, float *shared, const float *from, unsigned bytes) {
-  for (unsigned k = 0; k < bytes / sizeof(float); k++) shared[k] = from[k];
+__device__ static inline void stack_wait(stack_arrival *, int) {} // the barrier will do
+#endif
+
+// Sends this lane's rows, a multiple of 16 bytes. All lanes of a warp call it.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+__device__ static inline void stack_send(stack_arrival *arrival, float *shared, const float *from, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(stack_address(arrival)), "r"(bytes) : "memory");
+  if (bytes)
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stack_address(shared)),
+                 "l"(from), "r"(bytes), "r"(stack_address(arrival))
+                 : "memory");
 }
-__device__ static inline void stack_wait(stack_arrival *, int) {}
+#else
+__device__ static inline void stack_send(stack_arrival *arrival, float *shared, const float *from, unsigned bytes) {
+  (void)arrival;
+  for (unsigned senders = __ballot_sync(0xffffffffu, bytes > 0); senders; senders &= senders - 1) {
+    const int k = __ffs((int)senders) - 1;
+    char *to = (char *)__shfl_sync(0xffffffffu, (unsigned long long)shared, k);
+    const char *source = (const char *)__shfl_sync(0xffffffffu, (unsigned long long)from, k);
+    const unsigned end = __shfl_sync(0xffffffffu, bytes, k);
+    for (unsigned at = threadIdx.x % 32 * 16; at < end; at += 512)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(stack_address(to + at)), "l"(source + at) : "memory");
+#else
+      *(uint4 *)(to + at) = *(const uint4 *)(source + at);
+#endif
+  }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(stack_address(arrival)) : "memory");
+#endif
+}
 #endif

@@ -53,7 +53,8 @@ slot *find_slot(int64_t bytes) {
   return nullptr;
 }
 
-slot *take(int64_t bytes) {
+slot *take(int32_t device, int64_t bytes) {
+  cudaSetDevice(device - 1); // another one may be lost
   pthread_mutex_lock(&slots_lock);
   slot *s = find_slot(bytes);
   if (s) s->held = true;
@@ -174,16 +175,16 @@ int32_t rs_cuda_constant(rs_operation *operation, void *arguments) {
 }
 
 int32_t rs_cuda_upload(int32_t device, void *target, const void *source, int64_t bytes) {
-  slot *staging = take(bytes);
-  if (!staging) return RS_BUSY;
+  slot *staging = take(device, bytes);
+  if (!staging) return rs_cuda_alive(device) ? RS_EDEVICE : RS_BUSY;
   upload u = {(char *)target, (const char *)source, bytes, staging};
-  int32_t status = rs_cuda_launch(device, "upload", run_upload, &u);
+  int32_t status = rs_cuda_launch(device, "upload", RS_OVERWRITES, run_upload, &u);
   if (status) rs_cuda_unstage(staging->memory);
   return status;
 }
 
-void *rs_cuda_stage(int64_t bytes) {
-  slot *staging = take(bytes);
+void *rs_cuda_stage(int32_t device, int64_t bytes) {
+  slot *staging = take(device, bytes);
   return staging ? staging->memory : nullptr;
 }
 

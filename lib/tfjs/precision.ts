@@ -3,7 +3,10 @@ import { RaysumError } from "../errors.ts";
 import { ConvolutionPrecision } from "../native/symbols.ts";
 import { describe } from "../options.ts";
 
-/** What convolutions on a GPU round their factors to. */
+/**
+ * What convolutions on a GPU round their factors to. Tensor cores multiply tf32 and bf16 numbers from compute capability 8.0 on; before,
+ * ordinary cores do, with the same roundings.
+ */
 export type ConvPrecision = "float32" | "tf32" | "bf16";
 
 const numbers: Readonly<Record<ConvPrecision, number>> = {

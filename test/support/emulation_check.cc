@@ -1,4 +1,6 @@
 // What the CUDA emulation must do. Ends at the first thing that is wrong and says where.
+#include "../../csrc/cuda/convolution_products.h"
+
 #include <cuda_runtime.h>
 
 #include <chrono>
@@ -320,13 +322,46 @@ static void graphs() {
   DONE(cudaStreamSynchronize(stream));
 }
 
+// Products of tensor cores, which old devices compute from lane to lane.
+
+template <int PRECISION> __global__ void multiply(const uint32_t *words, float *out) {
+  const int lane = (int)threadIdx.x;
+  uint32_t left[4], right[2];
+  for (int k = 0; k < 4; k++) left[k] = words[lane * 6 + k];
+  for (int k = 0; k < 2; k++) right[k] = words[lane * 6 + 4 + k];
+  float sums[2][4] = {{1, 2, 3, 4}, {1, 2, 3, 4}};
+  rs_multiply<PRECISION>(sums[0], left, right);
+  rs_multiply_by_lanes<PRECISION>(sums[1], left, right);
+  for (int k = 0; k < 8; k++) out[lane * 8 + k] = sums[k / 4][k % 4];
+}
+
+template <int PRECISION> static void check_products(uint32_t mask) {
+  std::vector<uint32_t> words(32 * 6);
+  for (size_t k = 0; k < words.size(); k++) {
+    const float value = (float)(k * 7919 % 1013) / 256 - 2;
+    memcpy(&words[k], &value, 4);
+    words[k] = (words[k] & 0xffff0000) | (words[k] >> 16 & mask);
+  }
+  uint32_t *from = device_array<uint32_t>(words.size());
+  float *to = device_array<float>(32 * 8);
+  DONE(cudaMemcpy(from, words.data(), words.size() * 4, cudaMemcpyHostToDevice));
+  DONE(launch(multiply<PRECISION>, 1, 32, 0, nullptr, (const uint32_t *)from, to));
+  const std::vector<float> sums = fetch(to, 32 * 8);
+  for (size_t k = 0; k < sums.size(); k++) EXPECT(sums[k] == sums[k / 8 * 8 + k % 4] && sums[k] == sums[k]);
+  EXPECT(sums[0] != 1 && sums[0] != sums[8]);
+  DONE(cudaFree(from));
+  DONE(cudaFree(to));
+}
+
 int main() {
   barriers();
   warps();
+  check_products<RS_CONVOLVE_TF32>(0);
+  check_products<RS_CONVOLVE_BF16>(0xffff);
   divergence();
   launches();
   memory();
   streams();
   graphs();
-  puts("the emulation keeps CUDA's rules: barriers, warps, divergence, launches, memory, streams, graphs");
+  puts("the emulation keeps CUDA's rules: barriers, warps, products, divergence, launches, memory, streams, graphs");
 }

@@ -31,10 +31,11 @@ struct thread_state {
   unsigned mask;
   int source;
   uint64_t value; // that it brings, then that it takes away
+  const rs_arrival *arrival;
 };
 struct warp_state {
-  uint32_t all, alive;                   // lanes: of the block, and without those that have returned
-  uint32_t ready, warp_wait, block_wait; // of those alive and not running
+  uint32_t all, alive;                                 // lanes: of the block, and without those that have returned
+  uint32_t ready, warp_wait, block_wait, arrival_wait; // of those alive and not running
 };
 
 thread_state threads[RS_BLOCK_THREADS];
@@ -50,7 +51,7 @@ char failure[600];
 alignas(1024) char shared_memory[RS_SHARED_BYTES];
 
 const char *const MEETINGS[] = {"__syncthreads", "__syncthreads_count", "__syncthreads_and", "__syncthreads_or", "__syncwarp", "a shuffle",
-                                "a vote"};
+                                "a vote",        "an arrival"};
 
 bool same_place(const thread_state &a, const thread_state &b) {
   return a.kind == b.kind && a.line == b.line && a.mask == b.mask && (a.file == b.file || !strcmp(a.file, b.file));
@@ -61,7 +62,7 @@ int describe(char *text, size_t bytes, const thread_state &t) {
   int length = snprintf(text, bytes, "thread (%u, %u, %u) ", t.index.x, t.index.y, t.index.z);
   if (!(w.alive >> (&t - threads) % 32 & 1)) return length + snprintf(text + length, bytes - (size_t)length, "has returned");
   length += snprintf(text + length, bytes - (size_t)length, "waits at %s", MEETINGS[t.kind]);
-  if (t.kind >= RS_SYNCWARP) length += snprintf(text + length, bytes - (size_t)length, " of lanes 0x%x", t.mask);
+  if (t.kind >= RS_SYNCWARP && t.kind < RS_ARRIVAL) length += snprintf(text + length, bytes - (size_t)length, " of lanes 0x%x", t.mask);
   return length + snprintf(text + length, bytes - (size_t)length, " in %s:%d", t.file, t.line);
 }
 
@@ -101,12 +102,28 @@ bool release_lanes(warp_state &w, thread_state *lanes) {
   return released;
 }
 
+// Lets the lanes go on whose arrivals are complete.
+bool release_arrivals() {
+  bool released = false;
+  for (int i = 0; i < warp_count; i++)
+    for (uint32_t rest = warps[i].arrival_wait; rest; rest &= rest - 1) {
+      const int lane = __builtin_ctz(rest);
+      const thread_state &t = threads[32 * i + lane];
+      if (t.arrival->phase == (uint32_t)t.value) continue;
+      warps[i].arrival_wait &= ~(1u << lane);
+      warps[i].ready |= 1u << lane;
+      released = true;
+    }
+  return released;
+}
+
 // Nobody can go on: either all have returned, or all wait at one barrier, or the kernel is wrong.
 bool release_block() {
+  if (release_arrivals()) return true;
   const thread_state *waiting = nullptr, *other = nullptr;
   uint64_t count = 0;
   for (int i = 0; i < warp_count; i++) {
-    for (uint32_t rest = warps[i].warp_wait | warps[i].block_wait; rest; rest &= rest - 1) {
+    for (uint32_t rest = warps[i].warp_wait | warps[i].block_wait | warps[i].arrival_wait; rest; rest &= rest - 1) {
       const thread_state &t = threads[32 * i + __builtin_ctz(rest)];
       if (!waiting || (t.kind >= RS_SYNCWARP && waiting->kind < RS_SYNCWARP)) waiting = &t;
       count += t.value != 0;
@@ -192,7 +209,7 @@ uint64_t meet(rs_meeting kind, unsigned mask, uint64_t value, int source, const 
   warp_state &w = warps[number / 32];
   me->fiber = own_fiber;
   me->kind = kind, me->mask = mask, me->value = value, me->source = source, me->file = file, me->line = line;
-  (kind >= RS_SYNCWARP ? w.warp_wait : w.block_wait) |= 1u << number % 32;
+  (kind == RS_ARRIVAL ? w.arrival_wait : kind >= RS_SYNCWARP ? w.warp_wait : w.block_wait) |= 1u << number % 32;
   thread_state *next = next_thread();
   if (next != me) {
     if (next && next->fiber) own_fiber = next->fiber;
@@ -215,7 +232,7 @@ void run_block(size_t shared_bytes) {
   for (int i = 0; i < warp_count; i++) {
     warp_state &w = warps[i];
     w.alive = w.ready = w.all;
-    w.warp_wait = w.block_wait = 0;
+    w.warp_wait = w.block_wait = w.arrival_wait = 0;
   }
   falling = (blockIdx.x + blockIdx.y + blockIdx.z) % 2; // so that every stretch is seen in both orders
   warp_at = falling ? warp_count - 1 : 0;
@@ -241,6 +258,12 @@ int rs_lane() { return (int)(self - threads) % 32; }
 int rs_meet_block(rs_meeting kind, int value, const char *file, int line) { return (int)meet(kind, ~0u, value != 0, 0, file, line); }
 uint64_t rs_meet_warp(rs_meeting kind, unsigned mask, uint64_t value, int source, const char *file, int line) {
   return meet(kind, mask, value, source, file, line);
+}
+
+void rs_meet_arrival(const rs_arrival *arrival, uint32_t phase, const char *file, int line) {
+  if (arrival->phase != phase) return;
+  self->arrival = arrival;
+  meet(RS_ARRIVAL, 0, phase, 0, file, line);
 }
 
 const char *rs_run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread) {

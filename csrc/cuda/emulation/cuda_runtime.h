@@ -10,6 +10,7 @@
 //  - threads run in rising order in one stretch between barriers and in falling order in the next, so that a missing barrier shows;
 //  - __syncthreads at different places of the source, or with threads that have returned, fails the launch, as does a warp operation
 //    that some lane of its mask never reaches: cudaGetErrorString names both threads;
+//  - threads that wait for an mbarrier (rs_arrival) that nobody completes fail the launch, too;
 //  - there are no atomics on floating-point numbers, whose results would depend on the order.
 // Not emulated: <<<>>> (use RS_LAUNCH), textures, inline PTX, clusters, cooperative groups, blocks that wait for one another.
 #pragma once

@@ -20,13 +20,8 @@ std::map<int, size_t> &in_use = *new std::map<int, size_t>;                     
 thread_local int current_device;
 typedef std::lock_guard<std::mutex> locked;
 
-long long setting(const char *name, long long otherwise) {
-  const char *value = getenv(name);
-  return value && *value ? atoll(value) : otherwise;
-}
-
 size_t capacity() {
-  static const size_t bytes = (size_t)setting("RAYSUM_EMULATED_MEMORY", 4LL << 30);
+  static const size_t bytes = (size_t)rs_setting("RAYSUM_EMULATED_MEMORY", 4LL << 30);
   return bytes;
 }
 
@@ -53,6 +48,7 @@ cudaError_t allocate(void **pointer, size_t bytes, cudaMemoryType type) {
   if (!pointer) return cudaErrorInvalidValue;
   *pointer = nullptr;
   if (rs_unsafe_call()) return cudaErrorStreamCaptureUnsupported;
+  if (cudaError_t failure = rs_health()) return failure;
   if (!bytes) return cudaSuccess;
   locked lock(mutex);
   bool device = type == cudaMemoryTypeDevice;
@@ -116,16 +112,28 @@ cudaError_t fill(void *target, int value, size_t bytes, cudaStream_t stream) {
 }
 } // namespace
 
+long long rs_setting(const char *name, long long otherwise) {
+  const char *value = getenv(name);
+  return value && *value ? atoll(value) : otherwise;
+}
+
+size_t rs_shared_most() {
+  static const size_t bytes = (size_t)rs_setting("RAYSUM_EMULATED_SHARED", RS_SHARED_BYTES);
+  return bytes < RS_SHARED_BYTES ? bytes : RS_SHARED_BYTES;
+}
+
 int rs_device() { return current_device; }
 
 int rs_device_total() {
-  static const int total = (int)setting("RAYSUM_EMULATED_DEVICES", 1);
+  static const int total = (int)rs_setting("RAYSUM_EMULATED_DEVICES", 1);
   return total;
 }
 
 cudaError_t cudaGetDeviceCount(int *count) {
-  *count = rs_device_total();
-  return rs_report(*count ? cudaSuccess : cudaErrorNoDevice);
+  int driver;
+  cudaDriverGetVersion(&driver);
+  *count = driver < CUDART_VERSION ? 0 : rs_device_total();
+  return rs_report(driver < CUDART_VERSION ? cudaErrorInsufficientDriver : *count ? cudaSuccess : cudaErrorNoDevice);
 }
 
 static cudaError_t check_device(int device) {
@@ -150,8 +158,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
   p.uuid.bytes[0] = (char)device;
   p.totalGlobalMem = capacity();
   p.sharedMemPerBlock = RS_SHARED_DEFAULT;
-  p.sharedMemPerBlockOptin = RS_SHARED_BYTES;
-  p.sharedMemPerMultiprocessor = 228 << 10;
+  p.sharedMemPerBlockOptin = rs_shared_most();
+  p.sharedMemPerMultiprocessor = rs_shared_most() + (1 << 10);
   p.reservedSharedMemPerBlock = 1 << 10;
   p.totalConstMem = 64 << 10;
   p.major = 9;
@@ -216,7 +224,7 @@ cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer) {
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) { return check_device(peer); }
 
 cudaError_t cudaDriverGetVersion(int *version) {
-  *version = rs_device_total() ? CUDART_VERSION : 0; // as where no driver is installed
+  *version = (int)rs_setting("RAYSUM_EMULATED_DRIVER", CUDART_VERSION); // 0: as where none is installed
   return cudaSuccess;
 }
 
@@ -231,6 +239,7 @@ cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned) { return rs_re
 cudaError_t cudaFreeHost(void *pointer) { return rs_report(release(pointer, cudaMemoryTypeHost)); }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
+  if (cudaError_t failure = rs_health()) return failure;
   locked lock(mutex);
   *total_bytes = capacity();
   *free_bytes = capacity() - in_use[current_device];

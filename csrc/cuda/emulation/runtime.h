@@ -36,7 +36,8 @@ cudaError_t cudaPeekAtLastError();
 const char *cudaGetErrorName(cudaError_t error);
 const char *cudaGetErrorString(cudaError_t error); // of cudaErrorLaunchFailure: which thread of which block did what
 
-// Devices: RAYSUM_EMULATED_DEVICES of them, one unless set
+// Devices: RAYSUM_EMULATED_DEVICES of them, one unless set, and a driver of version RAYSUM_EMULATED_DRIVER (13000). Kernel number
+// RAYSUM_EMULATED_ILLEGAL_ADDRESS of the first device fails, and with it all that follows there.
 struct cudaUUID_t {
   char bytes[16];
 };
@@ -77,7 +78,7 @@ cudaError_t cudaDeviceReset(); // forgets a failure, which every call reports un
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 
-// Memory: 4 GiB a device, or RAYSUM_EMULATED_MEMORY bytes
+// Memory: 4 GiB a device, or RAYSUM_EMULATED_MEMORY bytes; shared memory of a block: 227 KiB, or RAYSUM_EMULATED_SHARED bytes
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,
   cudaMemcpyHostToDevice = 1,

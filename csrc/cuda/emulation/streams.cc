@@ -44,10 +44,10 @@ namespace {
 struct line_of_work {
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<rs_task> tasks;
+  std::deque<std::pair<int, rs_task>> tasks; // of a device
   uint64_t submitted = 0, finished = 0;
-  bool started = false, failed = false; // failed: until cudaDeviceReset, as a CUDA context is lost
-  std::string failure;
+  bool started = false;
+  std::map<int, std::pair<cudaError_t, std::string>> failures; // of devices, until cudaDeviceReset, as a CUDA context is lost
   std::set<cudaStream_t> streams;
   std::set<std::shared_ptr<rs_capture>> captures;
   std::map<int, CUstream_st> default_streams;
@@ -61,9 +61,9 @@ void run_work() {
   locked lock(work.mutex);
   for (;;) {
     work.changed.wait(lock, [] { return !work.tasks.empty(); });
-    rs_task task = std::move(work.tasks.front());
+    auto [device, task] = std::move(work.tasks.front());
     work.tasks.pop_front();
-    bool skip = work.failed;
+    bool skip = work.failures.count(device);
     lock.unlock();
     if (!skip) task();
     task = nullptr;
@@ -82,12 +82,12 @@ cudaStream_t find(cudaStream_t stream) {
   return &own;
 }
 
-uint64_t push(rs_task task) {
+uint64_t push(int device, rs_task task) {
   if (!work.started) {
     std::thread(run_work).detach();
     work.started = true;
   }
-  work.tasks.push_back(std::move(task));
+  work.tasks.emplace_back(device, std::move(task));
   work.changed.notify_all();
   return ++work.submitted;
 }
@@ -102,17 +102,20 @@ bool blocking() {
 #endif
 }
 
-cudaError_t health() { return work.failed ? cudaErrorLaunchFailure : cudaSuccess; }
-
-cudaError_t wait_until(locked &lock, uint64_t number) {
-  work.changed.wait(lock, [number] { return work.finished >= number; });
-  return health();
+cudaError_t health(int device) {
+  auto failure = work.failures.find(device);
+  return failure == work.failures.end() ? cudaSuccess : failure->second.first;
 }
 
-cudaError_t query(uint64_t number) { return work.finished < number ? cudaErrorNotReady : health(); }
+cudaError_t wait_until(locked &lock, int device, uint64_t number) {
+  work.changed.wait(lock, [number] { return work.finished >= number; });
+  return health(device);
+}
+
+cudaError_t query(int device, uint64_t number) { return work.finished < number ? cudaErrorNotReady : health(device); }
 
 cudaError_t submit(cudaStream_t stream, rs_task task, bool whole_device_stream) {
-  if (work.failed) return health();
+  if (cudaError_t failure = health(stream->device)) return failure;
   if (stream->capture) {
     if (stream->capture->broken) return cudaErrorStreamCaptureInvalidated;
     stream->capture->tasks.push_back(std::move(task));
@@ -123,7 +126,7 @@ cudaError_t submit(cudaStream_t stream, rs_task task, bool whole_device_stream) 
     capture->broken = true; // the default stream waits for the captured one
     return cudaErrorStreamCaptureImplicit;
   }
-  stream->last = push(std::move(task));
+  stream->last = push(stream->device, std::move(task));
   if (blocking()) {
     uint64_t number = stream->last;
     locked lock(work.mutex, std::adopt_lock);
@@ -153,12 +156,12 @@ cudaError_t rs_report(cudaError_t error) {
 
 cudaError_t cudaPeekAtLastError() {
   locked lock(work.mutex);
-  return last_error ? last_error : health();
+  return last_error ? last_error : health(rs_device());
 }
 
 cudaError_t cudaGetLastError() {
   locked lock(work.mutex);
-  cudaError_t error = last_error ? last_error : health();
+  cudaError_t error = last_error ? last_error : health(rs_device());
   last_error = cudaSuccess;
   return error;
 }
@@ -206,7 +209,9 @@ const char *cudaGetErrorString(cudaError_t error) {
   case cudaErrorLaunchFailure: {
     thread_local std::string sentence;
     locked lock(work.mutex);
-    sentence = "unspecified launch failure: " + work.failure;
+    sentence = "unspecified launch failure";
+    for (const auto &[device, failure] : work.failures)
+      if (failure.first == error) sentence += ": " + failure.second;
     return sentence.c_str();
   }
   }
@@ -223,7 +228,12 @@ cudaError_t rs_submit(cudaStream_t stream, rs_task task) {
 
 cudaError_t rs_finish() {
   locked lock(work.mutex);
-  return rs_report(wait_until(lock, work.submitted));
+  return rs_report(wait_until(lock, rs_device(), work.submitted));
+}
+
+cudaError_t rs_health() {
+  locked lock(work.mutex);
+  return rs_report(health(rs_device()));
 }
 
 cudaError_t rs_unsafe_call() {
@@ -245,7 +255,7 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaDeviceReset() {
   rs_finish();
   locked lock(work.mutex);
-  work.failed = false;
+  work.failures.erase(rs_device());
   last_error = cudaSuccess;
   return cudaSuccess;
 }
@@ -258,13 +268,14 @@ cudaError_t rs_emulate(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t 
   bool grid_fits = grid.x >= 1 && grid.x <= 0x7fffffffu && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535;
   bool block_fits = block.x >= 1 && block.x <= 1024 && block.y >= 1 && block.y <= 1024 && block.z >= 1 && block.z <= 64 &&
                     block.x * block.y * block.z <= RS_BLOCK_THREADS;
-  if (!grid_fits || !block_fits || shared_bytes > RS_SHARED_BYTES) return rs_report(cudaErrorInvalidConfiguration);
-  return rs_submit(stream, [grid, block, shared_bytes, thread = std::move(thread)] {
-    const char *failure = rs_run_grid(grid, block, shared_bytes, thread);
-    if (!*failure) return;
+  if (!grid_fits || !block_fits || shared_bytes > rs_shared_most()) return rs_report(cudaErrorInvalidConfiguration);
+  return rs_submit(stream, [grid, block, shared_bytes, thread = std::move(thread), device = rs_device()] {
+    static long long until_failure = rs_setting("RAYSUM_EMULATED_ILLEGAL_ADDRESS", 0); // this many kernels of the first device
+    const bool illegal = device == 0 && until_failure > 0 && --until_failure == 0;
+    const char *failure = illegal ? "" : rs_run_grid(grid, block, shared_bytes, thread);
+    if (!illegal && !*failure) return;
     locked lock(work.mutex);
-    work.failed = true;
-    work.failure = failure;
+    work.failures[device] = {illegal ? cudaErrorIllegalAddress : cudaErrorLaunchFailure, failure};
   });
 }
 
@@ -296,7 +307,8 @@ static cudaError_t settle_stream(cudaStream_t stream, bool wait) {
     own->capture->broken = true;
     return rs_report(cudaErrorStreamCaptureUnsupported);
   }
-  return rs_report(wait ? wait_until(lock, stream ? own->last : work.submitted) : query(stream ? own->last : work.submitted));
+  return rs_report(wait ? wait_until(lock, own->device, stream ? own->last : work.submitted)
+                        : query(own->device, stream ? own->last : work.submitted));
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return settle_stream(stream, true); }
@@ -317,6 +329,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 // Events
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+  if (cudaError_t failure = rs_health()) return failure;
   *event = new CUevent_st{rs_device(), !(flags & cudaEventDisableTiming), 0, true, nullptr, nullptr};
   return cudaSuccess;
 }
@@ -354,7 +367,7 @@ static cudaError_t settle_event(cudaEvent_t event, bool wait) {
   // Whoever asks again and again must not find all work done at once, as no GPU does that.
   if (!wait && blocking() && !event->asked) error = cudaErrorNotReady;
   event->asked = true;
-  return rs_report(error ? error : wait ? wait_until(lock, event->last) : query(event->last));
+  return rs_report(error ? error : wait ? wait_until(lock, event->device, event->last) : query(event->device, event->last));
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) { return settle_event(event, true); }
@@ -418,8 +431,13 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (!executable) return rs_report(cudaErrorInvalidValue);
-  return rs_submit(stream, [tasks = executable->tasks] {
-    for (const rs_task &task : *tasks) task();
+  return rs_submit(stream, [tasks = executable->tasks, device = rs_device()] {
+    for (const rs_task &task : *tasks) {
+      locked lock(work.mutex);
+      if (health(device)) return;
+      lock.unlock();
+      task();
+    }
   });
 }
 

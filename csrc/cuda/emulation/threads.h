@@ -12,12 +12,31 @@ constexpr int warpSize = 32;
 
 void *rs_emulated_shared(); // the block's dynamic shared memory
 
-enum rs_meeting { RS_SYNCTHREADS, RS_SYNCTHREADS_COUNT, RS_SYNCTHREADS_AND, RS_SYNCTHREADS_OR, RS_SYNCWARP, RS_SHUFFLE, RS_BALLOT };
+enum rs_meeting {
+  RS_SYNCTHREADS,
+  RS_SYNCTHREADS_COUNT,
+  RS_SYNCTHREADS_AND,
+  RS_SYNCTHREADS_OR,
+  RS_SYNCWARP,
+  RS_SHUFFLE,
+  RS_BALLOT,
+  RS_ARRIVAL
+};
 // Waits for all threads of the block at the same place; returns how many came with a value other than 0.
 int rs_meet_block(rs_meeting kind, int value, const char *file, int line);
 // Waits for the lanes of `mask` at the same place; returns the value of lane `source`, or for RS_BALLOT the lanes whose value is not 0.
 uint64_t rs_meet_warp(rs_meeting kind, unsigned mask, uint64_t value, int source, const char *file, int line);
 int rs_lane();
+
+// An mbarrier: when `left` of `count` threads have arrived, its phase turns over and counting begins anew.
+struct rs_arrival {
+  uint32_t phase : 1, count : 15, left : 16;
+};
+static inline void rs_arrive(rs_arrival *arrival) {
+  if (--arrival->left == 0) arrival->left = arrival->count, arrival->phase ^= 1;
+}
+// Waits until the phase is another one.
+void rs_meet_arrival(const rs_arrival *arrival, uint32_t phase, const char *file, int line);
 
 #define RS_HERE const char *file = __builtin_FILE(), int line = __builtin_LINE() // of the caller: the place of a barrier
 static inline void __syncthreads(RS_HERE) { rs_meet_block(RS_SYNCTHREADS, 0, file, line); }
