@@ -106,8 +106,11 @@ struct stack_arrival {
   uint64_t state;
 };
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#ifndef RS_EMULATION
 __device__ static inline unsigned stack_address(const void *shared) { return (unsigned)__cvta_generic_to_shared(shared); }
+#endif
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 __device__ static inline void stack_expect_lanes(stack_arrival *arrival, int count = 32) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(stack_address(arrival)), "r"(count) : "memory");
 #if __CUDA_ARCH__ >= 900
