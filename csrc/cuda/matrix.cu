@@ -24,7 +24,7 @@ struct matrix_tables {
   float weight;                // the most of a view in back projection
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
-  int32_t records;             // of the longest ring of forward projection
+  int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
   stack_room room;
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
@@ -115,14 +115,6 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
-// Long chains and two planes a load save work, where there is room.
-void set_ring(matrix_block *block, int64_t bytes, int64_t record) {
-  for (block->chain = 4; block->chain; block->chain -= 2)
-    for (block->load_planes = 2; block->load_planes; block->load_planes--)
-      for (block->slots = slots_of(bytes, record, block->load_planes * block->share.voxels); block->slots > 0; block->slots--)
-        if (matrix_fits(block->slots, block->load_planes, block->chain)) return;
-}
-
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   stack_block_list list;
@@ -131,19 +123,13 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
-  int32_t widest = 8;
-  for (int64_t k = 0; k < list.count; k++) widest = list.block[k].voxels > widest ? list.block[k].voxels : widest;
-  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC;
-  int32_t &lanes = tables->room.lanes;
-  while (lanes > 32 && !matrix_fits(slots_of(bytes, record_bytes(&plan->geometry, lanes / 8), widest), 1, 2)) lanes /= 2;
-  const int64_t record = record_bytes(&plan->geometry, lanes / 8);
+  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC, record = record_bytes(&plan->geometry, tables->room.lanes / 8);
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    set_ring(&blocks[k], bytes, record);
-    const int32_t records = blocks[k].slots * blocks[k].load_planes * block.voxels;
-    tables->records = records > tables->records ? records : tables->records;
+    block.planes = (int32_t)stack_smaller((bytes / record - MATRIX_ZEROS) / (2 * block.voxels), STACK_MOST_PLANES);
+    if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
       if (block.views % views) continue;
@@ -238,8 +224,9 @@ struct call {
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
-      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_forward_bytes<TILES, SPLIT>(tables->records)),
-                         stream, plane, (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
+      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
+                         (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
+                         (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
                          (const unsigned *)largest, target);
     }
     if (packed.along) packed.along += chunks * places * RECORD;

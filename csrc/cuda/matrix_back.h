@@ -15,15 +15,12 @@ struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
 };
 
-// Positions inside a block are float32 where they are not rounded any further.
-template <class Law> struct matrix_position { typedef float type; };
-template <> struct matrix_position<stack_astra> { typedef double type; };
-
 // The columns of a unit that a block sees, as it lies in shared memory. Positions count from the first of them.
 template <class Law> struct matrix_window {
-  typename matrix_position<Law>::type corner, along_y, along_x; // voxel (y, x) of the block lies at corner + along_y y + along_x x
-  float pitch;                                                  // voxels between columns
-  float begin, shift; // floor(p + begin) + shift is the first column of a tile whose least position is p
+  float corner, along_y, along_x; // voxel (y, x) of the block lies at corner + along_y y + along_x x
+  float pitch;                    // voxels between columns
+  float texel[3], from;           // law astra: column32 of an astra_view, for (y, x, 1), and where the window begins in it
+  float begin, shift;             // floor(p + begin) + shift is the first column of a tile whose least position is p
   int32_t count, view, low;
 };
 constexpr int MATRIX_WINDOWS = 4 * MATRIX_FOUND * MATRIX_UNITS; // those in use, and as many to come
@@ -55,7 +52,6 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
                 stack_target target, int32_t slots, int32_t columns) {
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
-  typedef typename matrix_position<Law>::type position;
   RS_SHARED(char, rows);
   __shared__ matrix_ring ring;
   __shared__ matrix_window<Law> windows[MATRIX_WINDOWS];
@@ -74,15 +70,19 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
       const matrix_reach reach = matrix_reach_of(view, unit.shift, stack_exact::column_of(view, y, x));
       const double first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
       if (first <= last)
-        window = {(position)(reach.corner - first),
-                  (position)view.along_y,
-                  (position)view.along_x,
+        window = {(float)(reach.corner - first),
+                  (float)view.along_y,
+                  (float)view.along_x,
                   view.pitch,
+                  {},
+                  (float)first + 0.5f,
                   1 - 1 / view.pitch,
                   (float)unit.shift,
                   min((int32_t)(last - first) + 1, columns),
                   unit.view,
                   (int32_t)first};
+      if constexpr (Law::ROUNDED)
+        for (int k = 0; k < 3; k++) window.texel[k] = view.aim.column32[k + 1];
     }
     windows[number % MATRIX_WINDOWS] = window;
     __syncwarp();
@@ -95,15 +95,20 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   };
 
   const float top = warp / 4 * 4, left = warp % 4 * 4; // of the tile
-  auto rounded = [](position place) { return (float)(Law::ROUNDED ? floor(256 * place + 0.5f) * (1 / 256.0f) : place); };
+  const float y_middle = y + top + g / 4 - 0.5f * (plane.ny - 1), x_middle = x + left + g % 4 - 0.5f * (plane.nx - 1);
+  auto rounded = [&](const matrix_window<Law> &window, int rows) { // law astra: as its column_of
+    const float texel = fmaf(y_middle + rows, window.texel[0], fmaf(x_middle, window.texel[1], window.texel[2]));
+    return floorf(fmaf(texel, 256, 0.5f)) * (1 / 256.0f) - window.from;
+  };
   // The weights of a unit; returns the tile's first column.
   auto weigh = [&](const matrix_window<Law> &window, unsigned *high, unsigned *low) {
-    const position row = window.along_y * top + window.corner, corner = window.along_x * left + row;
-    const float least = (float)corner + 3 * (fminf((float)window.along_y, 0) + fminf((float)window.along_x, 0));
+    const float row = window.along_y * top + window.corner, corner = window.along_x * left + row;
+    const float least = corner + 3 * (fminf(window.along_y, 0) + fminf(window.along_x, 0));
     const float first = floorf(least + window.begin) + window.shift;
-    const position place = window.along_x * (left + g % 4) + (window.along_y * (g / 4) + row) - (first + 2 * q);
-    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * rounded(place), window.pitch, high[0], low[0]);
-    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * rounded(2 * window.along_y + place), window.pitch, high[1], low[1]);
+    float place = window.along_x * (left + g % 4) + (window.along_y * (g / 4) + row) - (first + 2 * q), next = 2 * window.along_y + place;
+    if constexpr (Law::ROUNDED) place = rounded(window, 0) - (first + 2 * q), next = rounded(window, 2) - (first + 2 * q);
+    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * place, window.pitch, high[0], low[0]);
+    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * next, window.pitch, high[1], low[1]);
     return (int)first;
   };
 
