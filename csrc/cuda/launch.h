@@ -44,12 +44,12 @@ int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
 #define RS_SHARED(type, name)                              \
   extern __shared__ __align__(128) unsigned char rs_raw[]; \
   type *name = reinterpret_cast<type *>(rs_raw)
-// Lets a kernel have more than 48 KiB of shared memory, on the device of the operation in hand.
+// Lets a kernel have more than 48 KiB of shared memory, static and dynamic, on the device of the operation in hand.
 cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared);
 template <typename... P, typename... A>
 int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
   cudaError_t error = cudaSuccess;
-  if (shared > 48 * 1024) error = rs_cuda_allow_shared((const void *)kernel, shared);
+  if (shared > 24 * 1024) error = rs_cuda_allow_shared((const void *)kernel, shared);
   if (!error) {
     kernel<<<grid, block, shared, stream>>>(arguments...);
     error = cudaGetLastError();
