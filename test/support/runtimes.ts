@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { isBuiltin } from "node:module";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { patience } from "./patience.ts";
 
 export interface Runtime {
   readonly name: string;
@@ -24,7 +25,7 @@ export const bun: Runtime = {
   missing: false,
   command: bin("", "bun"),
   script: ["run"],
-  test: (report) => ["test", "--timeout=120000", "--reporter=junit", `--reporter-outfile=${report}`],
+  test: (report) => ["test", `--timeout=${120_000 * patience}`, "--reporter=junit", `--reporter-outfile=${report}`],
 };
 
 export const deno: Runtime = {
