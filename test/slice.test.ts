@@ -51,6 +51,11 @@ const cases: Record<string, Case> = {
   "a detector far away": { shape: [20, 20], columns: 30, angles: spread(8, Math.PI, 0.1), offset: 1e9 },
   "a detector much wider than the image": { shape: [9, 9], columns: 400, angles: spread(8, Math.PI, 0.1) },
   "a detector much narrower than the image": { shape: [200, 200], columns: 5, angles: spread(8, Math.PI, 0.1) },
+  "an image of which neighbouring views see little in common": {
+    shape: [720, 720],
+    columns: 48,
+    angles: spread(24, Math.PI, Math.PI / 48),
+  },
   "one voxel, one column": { shape: [1, 1], columns: 1, angles: [0.2, 1.9] },
   "one row of voxels": { shape: [1, 50], columns: 60, angles: spread(8, Math.PI, 0.1) },
   "three slices": { slices: 3, shape: [45, 45], columns: 64, angles: spread(24, Math.PI, Math.PI / 48) },

@@ -96,6 +96,31 @@ static inline bool slice_add_strip(const stack_plane &plane, const stack_view *v
   }
 }
 
+// Appends the blocks of some views, all strips of them. False, and the list as it was, where there is no room for a strip.
+static inline bool slice_add_group(const stack_plane &plane, const stack_view *views, slice_block block, int32_t strip,
+                                   slice_block_list *list) {
+  const slice_block_list before = *list;
+  const int32_t planes = views[block.view].main == RS_Y ? plane.ny : plane.nx;
+  for (block.first = 0; block.first < planes; block.first += strip) {
+    block.last = block.first + strip < planes ? block.first + strip : planes;
+    if (slice_add_strip(plane, views, block, list)) continue;
+    list->blocks.count = before.blocks.count, list->windows.count = before.windows.count;
+    list->voxels = before.voxels, list->rays = before.rays;
+    return false;
+  }
+  if (block.begin == list->blocks.count) { // rays that miss the volume have somebody to say so
+    block.first = block.last = 0;
+    list->full |= !slice_append(&list->blocks, block);
+  }
+  for (int64_t k = block.begin; k < list->blocks.count; k++) {
+    slice_block &one = list->blocks.at[k];
+    one.count = (int32_t)list->blocks.count - block.begin;
+    one.share = list->share_floats;
+    list->share_floats += one.columns * list->slots;
+  }
+  return true;
+}
+
 static inline bool slice_make_list(const stack_plane &plane, const stack_view *views, int32_t strip, slice_block_list *list) {
   list->blocks.count = list->windows.count = 0;
   list->groups = list->voxels = list->rays = 0;
@@ -106,21 +131,9 @@ static inline bool slice_make_list(const stack_plane &plane, const stack_view *v
       if (views[block.view + block.views].main != views[block.view].main) break;
     block.group = list->groups;
     block.begin = (int32_t)list->blocks.count;
-    const int32_t planes = views[block.view].main == RS_Y ? plane.ny : plane.nx;
-    for (block.first = 0; block.first < planes; block.first += strip) {
-      block.last = block.first + strip < planes ? block.first + strip : planes;
-      if (!slice_add_strip(plane, views, block, list)) return false;
-    }
-    if (block.begin == list->blocks.count) { // rays that miss the volume have somebody to say so
-      block.first = block.last = 0;
-      list->full |= !slice_append(&list->blocks, block);
-    }
-    for (int64_t k = block.begin; k < list->blocks.count; k++) {
-      slice_block &one = list->blocks.at[k];
-      one.count = (int32_t)list->blocks.count - block.begin;
-      one.share = list->share_floats;
-      list->share_floats += one.columns * list->slots;
-    }
+    // Views on the two sides of a main axis, 45 and 135 degrees, are neighbours here that see little in common.
+    for (; !slice_add_group(plane, views, block, strip, list); block.views /= 2)
+      if (block.views == 1) return false;
   }
   return true;
 }
