@@ -13,6 +13,7 @@ struct general_tables {
   int64_t pointer;
   bool curved; // some detector is
   int copies;  // some view reads the copy of the volume
+  bool thin;   // one slice, in which all rays run across it
   int columns; // of the detector, in a block of forward, whose other threads are rows
   int64_t column_tiles, row_tiles, blocks;
   general_layout layouts[3];
@@ -42,6 +43,7 @@ int32_t prepare(rs_plan *plan) {
     views[i] = rays_of(geometry, &geometry->view[i]);
     if (views[i].main == RS_X) tables->copies = 1;
     if (views[i].turn != 0) tables->curved = true;
+    tables->thin = (i == 0 || tables->thin) && geometry->shape[RS_Z] == 1 && views[i].main != RS_Z;
   }
   if (!status)
     status = rs_cuda_table(plan->device, views, geometry->views * (int64_t)sizeof *views, (void **)&tables->view, &tables->pointer);
@@ -103,10 +105,10 @@ int32_t project_forward(rs_operation *operation, const rs_plan *plan, const rs_o
     const float *copy = plan->workspace;
     if (tables->copies) status = RS_LAUNCH(turn, turns, THREADS, 0, stream, volume, plan->workspace, n[RS_Y], n[RS_X]);
     if (status) break;
-    if ((int64_t)n[RS_X] * n[RS_Y] < INT32_MAX)
-      status = RS_LAUNCH(forward<int32_t>, grid, THREADS, 0, stream, p, target, volume, copy, squares);
-    else
-      status = RS_LAUNCH(forward<int64_t>, grid, THREADS, 0, stream, p, target, volume, copy, squares);
+    const auto launch = [&](auto *kernel) { return RS_LAUNCH(kernel, grid, THREADS, 0, stream, p, target, volume, copy, squares); };
+    status = tables->thin                             ? launch(forward<true, int32_t>)
+             : (int64_t)n[RS_X] * n[RS_Y] < INT32_MAX ? launch(forward<false, int32_t>)
+                                                      : launch(forward<false, int64_t>);
     if (!status && norm) status = rs_sum_blocks(operation, squares, tables->blocks, 1, norm + item);
   }
   return status;

@@ -80,12 +80,18 @@ __device__ inline float whole_above(float at, float first, float count) {
   return up + RAY_ROOM - RAY_ROOM;
 }
 
+// The first row that may see what is seen in `row`; the only one where there is one.
+__device__ inline float first_row(const general_problem &p, const sight &s, float row) {
+  const int32_t rows = p.rows * p.sub_rows;
+  return rows == 1 ? 0 : whole_above(row - s.reach_row, (float)s.first_row, (float)rows);
+}
+
 // What the rays of one view add to a voxel. `pixels` is the sight's first pixel, `pitch` floats a row; COLUMNS 0: as the sight says.
 template <bool CONE, int COLUMNS>
 __device__ inline float receive(const general_problem &p, const sight &s, const float *pixels, int32_t pitch, const bearing &voxel) {
   const float inverse = reciprocal(voxel.depth);
   const float x = whole_above(voxel.column * inverse - s.reach_column, (float)s.first_column, (float)(p.columns * p.supersampling));
-  const float y = whole_above(voxel.row * inverse - s.reach_row, (float)s.first_row, (float)(p.rows * p.sub_rows));
+  const float y = first_row(p, s, voxel.row * inverse);
   const float *line = pixels + ((int64_t)(int32_t)y * pitch + (int32_t)x);
   float a = voxel.a + y * voxel.a_row + x * voxel.a_column, b = voxel.b + y * voxel.b_row + x * voxel.b_column, sum = 0;
   float way = CONE ? s.way[0] + y * s.v[0] + x * s.u[0] : 1;
@@ -116,8 +122,7 @@ __device__ inline float receive_bent(const general_problem &p, const sight &s, c
   for (int32_t m = s.near_columns; m > 0; m--, x++) {
     float along, rise;
     bend_near(s, x, along, rise);
-    const float y =
-        whole_above(row - rise * s.inverse * (row - s.foot_row) - s.reach_row, (float)s.first_row, (float)(p.rows * p.sub_rows));
+    const float y = first_row(p, s, row - rise * s.inverse * (row - s.foot_row));
     const float *line = pixels + ((int64_t)(int32_t)y * pitch + (int32_t)x);
     float a = voxel.a + y * voxel.a_row + along * voxel.a_column + rise * voxel.a_axis;
     float b = voxel.b + y * voxel.b_row + along * voxel.b_column + rise * voxel.b_axis;

@@ -11,8 +11,9 @@ constexpr double STEEP = 4; // cells a plane: steeper rays are set anew on every
 constexpr double FAR = 6e7; // voxels, or voxels a plane: a ray which is further away or flatter than this is left out
 constexpr int GROUP = 16;   // neighbouring views whose blocks of rays run side by side, so that they share the cached volume
 
-// The sum of the samples on the planes plane ... end - 1. CHECKED: some may lie outside; else all four neighbours are voxels.
-template <bool CHECKED, typename Stride>
+// The sum of the samples on the planes plane ... end - 1. CHECKED: some may lie outside; else all neighbours are voxels. THIN: the volume
+// is one voxel thick along the third axis, so that a sample has two neighbours, and a weight for how far it passes beside them.
+template <bool CHECKED, bool THIN, typename Stride>
 __device__ float gather(const float *volume, const general_layout &l, const double *position, const double *slope, bool steep, int plane,
                         int end) {
   const Stride third = (Stride)l.third;
@@ -20,12 +21,20 @@ __device__ float gather(const float *volume, const general_layout &l, const doub
   while (plane < end) {
     const int middle = steep ? plane : plane + RAY_RUN / 2, last = min(end, steep ? plane + 1 : plane + RAY_RUN);
     const track a = follow(position[0] + middle * slope[0], slope[0]), b = follow(position[1] + middle * slope[1], slope[1]);
-    const float *at = volume + (plane * l.plane + b.cell * l.third + a.cell);
+    const float *at = volume + (plane * l.plane + (THIN ? 0 : b.cell * l.third) + a.cell);
     float way = (float)(plane - middle), sum = 0;
 #pragma unroll 4
     for (int n = last - plane; n > 0; n--, way++, at += l.plane) {
       float far_a, far_b, near, far;
-      const int i = find(a, way, far_a), j = find(b, way, far_b);
+      const int i = find(a, way, far_a);
+      if (THIN) {
+        const float v0 = !CHECKED || (a.cell + i >= 0 && a.cell + i < l.count[1]) ? at[i] : 0;
+        const float v1 = !CHECKED || (a.cell + i >= -1 && a.cell + i < l.count[1] - 1) ? at[i + 1] : 0;
+        const float weight = __saturatef(1 - fabsf(fmaf(way, b.slope, b.offset) + (float)b.cell));
+        sum = fmaf(weight, fmaf(far_a, v1 - v0, v0), sum);
+        continue;
+      }
+      const int j = find(b, way, far_b);
       const float *from = at + ((int64_t)j * third + i);
       if (CHECKED) {
         const int p = a.cell + i, q = b.cell + j;
@@ -54,7 +63,7 @@ __device__ int least_of_warp(int value) {
 __device__ int most_of_warp(int value) { return -least_of_warp(-value); }
 
 // One ray through the volume, or none. The rays of a warp are on the same plane at the same time, so that they read neighbours.
-template <typename Stride>
+template <bool THIN, typename Stride>
 __device__ float project(const float *volume, const general_layout &l, const ray_view &view, bool wanted, double row, double column) {
   const ray r = aim(view, row, column);
   double slope[2] = {r.way[1] / r.way[0], r.way[2] / r.way[0]};
@@ -64,7 +73,7 @@ __device__ float project(const float *volume, const general_layout &l, const ray
   for (int k = 0; k < 2; k++) {
     const double slack = 1e-4 * (1 + fabs(slope[k])); // voxels, far above the rounding errors of a run
     clip(position[k], slope[k], -1, l.count[1 + k], first, last);
-    clip(position[k], slope[k], slack, l.count[1 + k] - 1 - slack, from, to);
+    if (k == 0 || !THIN) clip(position[k], slope[k], slack, l.count[1 + k] - 1 - slack, from, to);
   }
   int begin = (int)ceil(first), end = (int)floor(last) + 1, inner = (int)ceil(fmin(from, (double)end));
   int outer = (int)floor(fmax(to, -1.0)) + 1;
@@ -78,9 +87,9 @@ __device__ float project(const float *volume, const general_layout &l, const ray
   inner = min(most_of_warp(wanted ? inner : -1), end), outer = min(least_of_warp(wanted ? outer : none), end);
   if (inner >= outer) inner = outer = end;
   const bool steep = __any_sync(0xffffffffu, fmax(fabs(slope[0]), fabs(slope[1])) > STEEP);
-  float sum = gather<true, Stride>(volume, l, position, slope, steep, begin, inner);
-  sum += gather<false, Stride>(volume, l, position, slope, steep, inner, outer);
-  sum += gather<true, Stride>(volume, l, position, slope, steep, outer, end);
+  float sum = gather<true, THIN, Stride>(volume, l, position, slope, steep, begin, inner);
+  sum += gather<false, THIN, Stride>(volume, l, position, slope, steep, inner, outer);
+  sum += gather<true, THIN, Stride>(volume, l, position, slope, steep, outer, end);
   double world = 0;
   for (int k = 0; k < 3; k++) {
     double side = k ? slope[k - 1] * view.voxel[k] : view.voxel[0];
@@ -89,7 +98,8 @@ __device__ float project(const float *volume, const general_layout &l, const ray
   return wanted ? sum * sqrtf((float)world) : 0;
 }
 
-template <typename Stride>
+// THIN: every view's volume is.
+template <bool THIN, typename Stride>
 __global__ void __launch_bounds__(THREADS, 4)
     forward(general_problem p, rs_output output, const float *volume, const float *copy, double *squares) {
   int64_t block = blockIdx.x;
@@ -106,7 +116,7 @@ __global__ void __launch_bounds__(THREADS, 4)
     const int s = p.supersampling;
     float sum = 0;
     for (int i = 0; i < p.sub_rows * s; i++)
-      sum += project<Stride>(l.copied ? copy : volume, l, rays, wanted, (double)row * p.sub_rows + i / s, (double)column * s + i % s);
+      sum += project<THIN, Stride>(l.copied ? copy : volume, l, rays, wanted, (double)row * p.sub_rows + i / s, (double)column * s + i % s);
     if (wanted) square = rs_finish(output, 0, ((size_t)row * p.views + view) * p.columns + column, sum / (float)(p.sub_rows * s));
   }
   if (squares) {

@@ -137,6 +137,7 @@ __device__ __attribute__((noinline)) void look(const general_problem &p, const r
   }
   const float extent[3] = {deep, high, wide}, turned[3] = {extent[main], extent[cross], extent[third]};
   survey(out, turned);
+  if (p.rows * p.sub_rows == 1 && out.near_rows > 0) out.near_rows = 1; // the others would be margin
 }
 
 // Narrows low ... high, pixels counted from `first`, to those within `reach` of `centre`.
