@@ -94,7 +94,7 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   tables->work.share_floats = list.share_floats;
   tables->work.groups = list.groups;
   while (1 << tables->work.slot_bits < list.slots) tables->work.slot_bits++;
-  tables->work.voxels = list.voxels;
+  tables->work.voxels = (list.voxels + SLICE_NEXT - 1) / SLICE_NEXT * SLICE_NEXT;
   tables->work.rays = slice_padded(list.rays);
   slice_free_blocks(&list);
   return status;

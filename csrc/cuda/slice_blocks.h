@@ -143,7 +143,7 @@ static inline void slice_fit(int64_t bytes, slice_block_list *list) {
   const int64_t rays = bytes / 24 / SLICE_PAIRS * SLICE_PAIRS;
   list->most_rays = rays < SLICE_RAYS ? (int32_t)rays : SLICE_RAYS;
   const int64_t voxels = (bytes - 8 * slice_padded(list->most_rays)) / (16 * SLICE_STEP<2>);
-  list->most_voxels = voxels < SLICE_VOXELS ? (int32_t)voxels : SLICE_VOXELS;
+  list->most_voxels = voxels < SLICE_VOXELS ? (int32_t)voxels / SLICE_NEXT * SLICE_NEXT : SLICE_VOXELS;
 }
 
 // The height of strips for which the last of `room` blocks at a time are soon done: all pay for about 24 planes beside their own.

@@ -4,7 +4,8 @@
 #include "slice_kernels.h"
 
 constexpr int SLICE_WINDOW = 16;                                  // planes whose window is found together, a multiple of any band
-constexpr int SLICE_VOXELS = 620;                                 // of a plane that the rays of a block may see, at most
+constexpr int SLICE_NEXT = 8;                                     // voxels that a thread brings to shared memory side by side
+constexpr int SLICE_VOXELS = 616;                                 // of a plane that the rays of a block may see, at most
 constexpr int SLICE_RAYS = 5120;                                  // of a block, at most
 template <int CHANNELS> constexpr int SLICE_BAND = 16 / CHANNELS; // planes in shared memory together
 template <int CHANNELS>
@@ -40,52 +41,52 @@ template <int CHANNELS> static inline size_t slice_forward_bytes(const slice_wor
 }
 
 // Brings a band of planes into shared memory, [voxel][plane], as (2 a - b, b - a) for neighbours a and b, so that a + f (b - a) is a sum
-// and a multiply-add with 1 + f. Zero beside the volume.
+// and a multiply-add with 1 + f. Zero beside the volume. May fill the room for voxels up to the next multiple of SLICE_NEXT.
 template <int CHANNELS>
 __device__ static inline void slice_fill(float *shared, const slice_plane &plane, const float *volume, int channels, bool upright,
                                          int32_t from, int32_t planes, const stack_window &window) {
-  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, PLANES = 4, VOXELS = 8;
+  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, PLANES = 8 / CHANNELS;
   const int64_t image = (int64_t)plane.ny * plane.nx;
-  const int32_t cross = upright ? plane.nx : plane.ny;
-  auto put = [&](int32_t k, int s, const float *a, const float *b) {
-    slice_pair<CHANNELS> pair;
-#pragma unroll
-    for (int c = 0; c < CHANNELS; c++) pair.near[c] = 2 * a[c] - b[c], pair.far[c] = b[c] - a[c];
-    slice_put<CHANNELS>(shared, k * STEP + s, pair);
-  };
+  const uint32_t cross = upright ? plane.nx : plane.ny;
   auto read = [&](float *value, const float *from, bool inside) {
 #pragma unroll
     for (int c = 0; c < CHANNELS; c++) value[c] = inside && c < channels ? from[c * image] : 0;
   };
+  auto put = [&](int32_t place, const float *a, const float *b) {
+    slice_pair<CHANNELS> pair;
+#pragma unroll
+    for (int c = 0; c < CHANNELS; c++) pair.near[c] = fmaf(2, a[c], -b[c]), pair.far[c] = b[c] - a[c];
+    slice_put<CHANNELS>(shared, place, pair);
+  };
   if (upright) { // lanes are voxels, a warp does PLANES planes
-    const int32_t chunks = (window.count + 31) / 32;
-    for (int32_t n = threadIdx.x / 32; n < chunks * (BAND / PLANES); n += blockDim.x / 32) {
-      const int32_t k = n % chunks * 32 + threadIdx.x % 32, first = n / chunks * PLANES, voxel = window.low + k;
-      const bool here = voxel >= 0 && voxel < cross, behind = voxel >= -1 && voxel < cross - 1;
-      const float *row = volume + (int64_t)(from + first) * plane.nx + voxel;
+    constexpr int PARTS = BAND / PLANES;
+    const int first = threadIdx.x / 32 % PARTS * PLANES;
+    const int32_t ahead = blockDim.x / PARTS;
+    int32_t k = threadIdx.x / 32 / PARTS * 32 + threadIdx.x % 32;
+    const float *column = volume + (int64_t)(from + first) * plane.nx + window.low + k;
+    for (; k < window.count; k += ahead, column += ahead) {
+      const bool here = (uint32_t)(window.low + k) < cross, behind = (uint32_t)(window.low + k + 1) < cross;
+      const float *row = column;
       float a[PLANES][CHANNELS], b[PLANES][CHANNELS];
 #pragma unroll
       for (int s = 0; s < PLANES; s++, row += plane.nx) {
         read(a[s], row, here && first + s < planes);
         read(b[s], row + 1, behind && first + s < planes);
       }
-      if (k >= window.count) continue;
 #pragma unroll
-      for (int s = 0; s < PLANES; s++) put(k, first + s, a[s], b[s]);
+      for (int s = 0; s < PLANES; s++) put(k * STEP + first + s, a[s], b[s]);
     }
-  } else { // lanes are planes, which do VOXELS voxels
+  } else { // lanes are planes, which do SLICE_NEXT voxels
     const int s = threadIdx.x % BAND;
-    for (int32_t k = threadIdx.x / BAND * VOXELS; k < window.count; k += blockDim.x / BAND * VOXELS) {
+    const uint32_t most = s < planes ? cross : 0;
+    for (int32_t k = threadIdx.x / BAND * SLICE_NEXT; k < window.count; k += blockDim.x / BAND * SLICE_NEXT) {
       const float *row = volume + (int64_t)(window.low + k) * plane.nx + from + s;
-      float value[VOXELS + 1][CHANNELS];
+      float value[SLICE_NEXT + 1][CHANNELS];
 #pragma unroll
-      for (int n = 0; n <= VOXELS; n++, row += plane.nx) {
-        const int32_t voxel = window.low + k + n;
-        read(value[n], row, s < planes && voxel >= 0 && voxel < cross);
-      }
+      for (int n = 0; n <= SLICE_NEXT; n++, row += plane.nx) read(value[n], row, (uint32_t)(window.low + k + n) < most);
+      const int32_t place = k * STEP + s;
 #pragma unroll
-      for (int n = 0; n < VOXELS; n++)
-        if (k + n < window.count) put(k + n, s, value[n], value[n + 1]);
+      for (int n = 0; n < SLICE_NEXT; n++) put(place + n * STEP, value[n], value[n + 1]);
     }
   }
 }
