@@ -191,6 +191,33 @@ describe("operators of lower precision", () => {
       check(A, data("signed", A.domainShape, 3), data("signed", A.rangeShape, 4), 1, most, A.description);
     });
 
+  it("keep their promise, as float32 does, where rays run along voxels and columns meet them exactly", () => {
+    const cases = [
+      { side: 33, views: 8, columns: 33, pixel: Math.SQRT1_2 }, // columns at 157.5 degrees begin between two numbers of float32
+      { side: 24, views: 64, columns: 36, pixel: Math.SQRT2 }, // at 90 degrees a ray ends one voxel before the volume
+      { side: 64, views: 128, columns: 96, pixel: 1 },
+      { side: 16, views: 4, columns: 24, pixel: Math.SQRT2 }, // at 45 degrees two voxels from ray to ray
+    ];
+    for (const law of ["exact", "astra"] as const)
+      for (const { side, views, columns, pixel } of cases)
+        for (const precision of ["float32", "high"] as const) {
+          using A = operator(
+            volume({ shape: [17, side, side] }),
+            parallelBeam({ angleCount: views, detectorShape: [17, columns], pixelSize: [1, pixel] }),
+            { law, precision },
+          );
+          const what = `${side} voxels, ${views} views, pixels of ${pixel}, law ${law}, ${precision}`;
+          check(
+            A,
+            data("noise", A.domainShape, 3),
+            data("noise", A.rangeShape, 4),
+            1,
+            law === "exact" ? 5e-6 : 1e-4,
+            what,
+          );
+        }
+  });
+
   it("take batches whose items differ by 40 powers of ten, and repeat bit by bit", () => {
     using A = operator(volume({ shape: [17, 9, 10] }), parallelBeam({ angleCount: 6, detectorShape: [17, 14] }), {
       precision: "high",

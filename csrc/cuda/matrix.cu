@@ -57,7 +57,7 @@ int accepts(const rs_geometry *geometry) {
   for (int32_t i = 0; i < geometry->views; i++) {
     const double pitch = fabs(rs_stack_line(geometry, i).column);
     int32_t columns;
-    if (!(pitch <= 2 && pitch >= 1. / 16)) return 0;
+    if (!(pitch < 2 - 1e-6 && pitch >= 1. / 16)) return 0; // also where law astra takes the other axis at 45 degrees
     units_of(stack_view_of(geometry, rs_stack_line(geometry, i)), &columns);
     if (columns > (geometry->precision == RS_PRECISION_HIGH ? MATRIX_COLUMNS_HIGH : MATRIX_COLUMNS_HALF)) return 0;
   }
@@ -115,6 +115,30 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
+// What the rays of a block see of a plane, from where to where.
+void see_plane(const stack_view *view, const stack_block &block, int32_t s, double *low, double *high) {
+  *low = STACK_FAR, *high = -STACK_FAR;
+  for (int32_t v = 0; v < block.views; v++)
+    for (int end = 0; end < 2; end++) {
+      const double p = stack_voxel_of(view[block.view + v], block.column + end * (block.pieces * STACK_SIDE - 1), s);
+      *low = fmin(*low, p), *high = fmax(*high, p);
+    }
+}
+
+void make_segments(const stack_view *view, matrix_block *block) {
+  const int32_t first = block->share.first, last = block->share.last - 1;
+  while ((last - first) >> block->segment_bits >= MATRIX_SEGMENTS) block->segment_bits++;
+  for (int32_t n = 0; first + (n << block->segment_bits) <= last; n++) {
+    const int32_t from = first + (n << block->segment_bits), end = from + (1 << block->segment_bits), to = end < last ? end : last;
+    matrix_segment *segment = &block->segment[n];
+    see_plane(view, block->share, from, &segment->low, &segment->high);
+    if (from == to) continue;
+    double low, high;
+    see_plane(view, block->share, to, &low, &high);
+    segment->low_step = (low - segment->low) / (to - from), segment->high_step = (high - segment->high) / (to - from);
+  }
+}
+
 int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view *view) {
   const stack_plane &plane = tables->plane;
   stack_block_list list;
@@ -130,6 +154,7 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
     if (block.voxels < 8) block.voxels = 8;
     block.planes = (int32_t)stack_smaller((bytes / record - MATRIX_ZEROS) / (2 * block.voxels), STACK_MOST_PLANES);
     if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
+    make_segments(view, &blocks[k]);
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
       if (block.views % views) continue;
@@ -192,7 +217,7 @@ struct call {
   stack_target target;
   matrix_packed packed;
   unsigned *largest; // of the lanes to come
-  bool back, split;
+  bool back, split, astra;
 
   // Wide chunks share more work, but small problems then leave multiprocessors idle.
   int64_t width_of(int64_t count) const {
@@ -243,7 +268,7 @@ struct call {
 
   // Works off the next chunks of that width.
   int32_t work_off(int64_t width, unsigned chunks) {
-    if (tables->plane.slack > 0) return split ? work_off<stack_astra, true>(width, chunks) : work_off<stack_astra, false>(width, chunks);
+    if (astra) return split ? work_off<stack_astra, true>(width, chunks) : work_off<stack_astra, false>(width, chunks);
     return split ? work_off<stack_exact, true>(width, chunks) : work_off<stack_exact, false>(width, chunks);
   }
 };
@@ -260,6 +285,7 @@ call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output
   c.blocks = back ? tables->back_blocks : tables->forward_blocks;
   c.back = back;
   c.split = geometry->precision == RS_PRECISION_HIGH;
+  c.astra = geometry->law == RS_ASTRA;
   c.source = stack_source_of(geometry, tables->plane, back ? tables->rows_of_slice : tables->slices_of_row, input, back);
   c.target = stack_target_of(geometry, tables->plane, *output, back);
   char *packed = (char *)plan->workspace;

@@ -15,13 +15,14 @@ struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
 };
 
-// The columns of a unit that a block sees, as it lies in shared memory. Positions count from the first of them.
+// The columns of a unit that a block sees, as it lies in shared memory. Positions count from the first column that the block sees of the
+// view, on the detector or not: the same numbers in all units of a view, so that rounding cannot part one from the next.
 template <class Law> struct matrix_window {
-  float corner, along_y, along_x; // voxel (y, x) of the block lies at corner + along_y y + along_x x
-  float pitch;                    // voxels between columns
-  float texel[3], from;           // law astra: column32 of an astra_view, for (y, x, 1), and where the window begins in it
-  float begin, shift;             // floor(p + begin) + shift is the first column of a tile whose least position is p
-  int32_t count, view, low;
+  float corner, along_y, along_x;  // voxel (y, x) of the block lies at corner + along_y y + along_x x
+  float pitch;                     // voxels between columns
+  float texel[3], from;            // law astra: column32 of an astra_view, for (y, x, 1), and where positions begin in it
+  float begin, shift;              // floor(p + begin) + shift is the first column of a tile whose least position is p
+  int32_t count, view, low, ahead; // columns, the first of them, and how far that lies from where positions begin
 };
 constexpr int MATRIX_WINDOWS = 4 * MATRIX_FOUND * MATRIX_UNITS; // those in use, and as many to come
 
@@ -68,19 +69,20 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
       const matrix_unit unit = units[number];
       const stack_view &view = plane.view[unit.view];
       const matrix_reach reach = matrix_reach_of(view, unit.shift, stack_exact::column_of(view, y, x));
-      const double first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
+      const double begin = reach.first - unit.shift, first = fmax(reach.first, 0.), last = fmin(reach.last, plane.columns - 1.);
       if (first <= last)
-        window = {(float)(reach.corner - first),
+        window = {(float)(reach.corner - begin),
                   (float)view.along_y,
                   (float)view.along_x,
                   view.pitch,
                   {},
-                  (float)first + 0.5f,
+                  (float)begin + 0.5f,
                   1 - 1 / view.pitch,
                   (float)unit.shift,
                   min((int32_t)(last - first) + 1, columns),
                   unit.view,
-                  (int32_t)first};
+                  (int32_t)first,
+                  (int32_t)(first - begin)};
       if constexpr (Law::ROUNDED)
         for (int k = 0; k < 3; k++) window.texel[k] = view.aim.column32[k + 1];
     }
@@ -100,7 +102,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     const float texel = fmaf(y_middle + rows, window.texel[0], fmaf(x_middle, window.texel[1], window.texel[2]));
     return floorf(fmaf(texel, 256, 0.5f)) * (1 / 256.0f) - window.from;
   };
-  // The weights of a unit; returns the tile's first column.
+  // The weights of a unit; returns the tile's first column in the window.
   auto weigh = [&](const matrix_window<Law> &window, unsigned *high, unsigned *low) {
     const float row = window.along_y * top + window.corner, corner = window.along_x * left + row;
     const float least = corner + 3 * (fminf(window.along_y, 0) + fminf(window.along_x, 0));
@@ -109,7 +111,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     if constexpr (Law::ROUNDED) place = rounded(window, 0) - (first + 2 * q), next = rounded(window, 2) - (first + 2 * q);
     matrix_weigh<SPLIT_WEIGHTS>(window.pitch * place, window.pitch, high[0], low[0]);
     matrix_weigh<SPLIT_WEIGHTS>(window.pitch * next, window.pitch, high[1], low[1]);
-    return (int)first;
+    return (int)first - window.ahead;
   };
 
   const int32_t loads = (count + MATRIX_UNITS - 1) / MATRIX_UNITS;

@@ -7,10 +7,23 @@
 #include "matrix_pack.h"
 #include "stack_forward.h"
 
+// Where the voxels lie that the rays of a block see on the planes of a segment: between two lines, from its first plane on. The leftmost
+// of several lines is concave and the rightmost convex, so that between two planes both run inside of their chords.
+struct matrix_segment {
+  double low, low_step, high, high_step;
+};
+constexpr int32_t MATRIX_SEGMENTS = 16; // of a block; short enough that chords are no wider than what is seen by more than a voxel
+
 struct matrix_block {
   stack_block share;
-  int32_t tile_views; // views of a tile: 1, 2 or 4, which divides those of the block
+  int32_t tile_views;   // views of a tile: 1, 2 or 4, which divides those of the block
+  int32_t segment_bits; // planes of a segment
+  matrix_segment segment[MATRIX_SEGMENTS];
 };
+
+constexpr double MATRIX_FIXED = 4294967296.0; // positions on a plane are int64_t numbers with 32 bits behind the point
+constexpr int MATRIX_PLACE_BITS = 9;          // of those that a place in a window leaves off, so that the others are an int32_t
+constexpr float MATRIX_PLACE = (1 << MATRIX_PLACE_BITS) / (float)MATRIX_FIXED;
 
 constexpr int MATRIX_LIST = 112; // units of a tile in a stage: each plane has at most one for every 8 voxels begun
 
@@ -37,11 +50,12 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   __shared__ stack_arrival arrivals[2];
   __shared__ stack_window windows[3][STACK_MOST_PLANES];
   __shared__ matrix_list lists[MATRIX_WARPS];
+  __shared__ matrix_segment segments[MATRIX_SEGMENTS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
   const stack_block block = blocks[blockIdx.x].share;
   const int tile_views = blocks[blockIdx.x].tile_views, tile_columns = STACK_SIDE / tile_views;
-  const int32_t planes = block.planes, voxels = block.voxels;
+  const int32_t planes = block.planes, voxels = block.voxels, segment_bits = blocks[blockIdx.x].segment_bits;
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
@@ -56,24 +70,18 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const float shift[2] = {(float)views[ray_view[0]].column * ray_column[0] - 2 * q,
                           (float)views[ray_view[1]].column * ray_column[1] - 2 * q};
 
-  auto find = [&](int32_t from) { // the windows of a stage by a warp, four lanes a plane
-    double least = STACK_FAR, most = -STACK_FAR;
-    for (int v = lane % 4; v < block.views; v += 4)
-      for (int end = 0; end < 2; end++) {
-        const double p = stack_voxel_of(plane.view[block.view + v], block.column + end * (block.pieces * STACK_SIDE - 1), from + lane / 4);
-        least = fmin(least, p);
-        most = fmax(most, p);
-      }
-    int32_t low = (int32_t)floor(least - plane.slack), high = (int32_t)floor(most + plane.slack) + 1;
-    for (int k = 1; k < 4; k *= 2) {
-      low = min(low, __shfl_xor_sync(0xffffffffu, low, k));
-      high = max(high, __shfl_xor_sync(0xffffffffu, high, k));
+  auto find = [&](int32_t from) { // the windows of a stage by a warp, a lane a plane
+    if (lane >= STACK_MOST_PLANES) return;
+    const int32_t on = from + lane - block.first, segment = on >> segment_bits;
+    stack_window window = {0, 0};
+    if (lane < planes && from + lane < block.last) {
+      const matrix_segment &line = segments[segment];
+      const double way = on - (segment << segment_bits);
+      const int32_t high = (int32_t)floor(line.high + way * line.high_step + plane.slack) + 1;
+      window.low = max((int32_t)floor(line.low + way * line.low_step - plane.slack), 0);
+      window.count = max(min(min(high, cross - 1) - window.low + 1, voxels), 0);
     }
-    low = max(low, 0);
-    const int32_t count = min(high, cross - 1) - low + 1;
-    const bool there = lane / 4 < planes && from + lane / 4 < block.last;
-    if (lane % 4 == 0)
-      windows[(from - block.first) / planes % 3][lane / 4] = {low, !there || count < 0 ? 0 : count < voxels ? count : voxels};
+    windows[(from - block.first) / planes % 3][lane] = window;
   };
   auto send = [&](int32_t from) { // a lane sends the window of a plane
     const int32_t stage = (from - block.first) / planes, half = stage & 1;
@@ -81,11 +89,17 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (MATRIX_ZEROS + (half * planes + lane) * voxels) * RECORD),
                reinterpret_cast<const float *>(packed + ((from + lane) * (int64_t)cross + window.low) * RECORD), window.count * RECORD);
   };
-  auto make = [&](int32_t from) { // the list of a stage, four lanes a plane; returns its length
-    const int k = lane / 4, v = q < tile_views ? q : 0;
+  // Where the first column of view q of the tile is on plane lane / 4 of a stage, and from there to the first and the last column.
+  const stack_view &mine = views[q < tile_views ? q : 0];
+  const double span = mine.column * (tile_columns - 1);
+  int64_t at = llrint(stack_voxel_of(mine, column, block.first + lane / 4) * MATRIX_FIXED);
+  const int64_t stride = llrint(mine.plane * planes * MATRIX_FIXED);
+  const int64_t to_low = llrint((fmin(span, 0.0) - plane.slack) * MATRIX_FIXED),
+                to_high = llrint((fmax(span, 0.0) + plane.slack) * MATRIX_FIXED);
+  auto make = [&](int32_t from) { // the list of the next stage, four lanes a plane; returns its length
+    const int k = lane / 4;
     const stack_window window = windows[(from - block.first) / planes % 3][k];
-    const double near = stack_voxel_of(views[v], column, from + k), far = stack_voxel_of(views[v], column + tile_columns - 1, from + k);
-    int32_t low = (int32_t)floor(fmin(near, far) - plane.slack), high = (int32_t)floor(fmax(near, far) + plane.slack) + 1;
+    int32_t low = (int32_t)((at + to_low) >> 32), high = (int32_t)((at + to_high) >> 32) + 1;
     for (int n = 1; n < 4; n *= 2) {
       low = min(low, __shfl_xor_sync(0xffffffffu, low, n));
       high = max(high, __shfl_xor_sync(0xffffffffu, high, n));
@@ -93,19 +107,20 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     low = max(low, window.low);
     high = min(high, window.low + window.count - 1);
     const int units = k < planes && low <= high ? (high - low) / 8 + 1 : 0;
-    int before = q ? 0 : units;
-    for (int n = 1; n < 32; n *= 2) {
+    int before = units;
+    for (int n = 4; n < 32; n *= 2) {
       const int other = __shfl_up_sync(0xffffffffu, before, n);
       before += lane >= n ? other : 0;
     }
     const int total = __shfl_sync(0xffffffffu, before, 31);
     __syncwarp(); // the last list was read
-    list.place[k][q] = (float)(near - low);
+    list.place[k][q] = (float)(int32_t)((at - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
     for (int n = q; n < units; n += 4)
       list.unit[before - units + n] =
           (uint32_t)(low - window.low + 8 * n) << 11 | (uint32_t)min(high - low - 8 * n + 1, 8) << 7 | (uint32_t)n << 3 | (uint32_t)k;
     if (lane < 4) list.unit[total + lane] = 0; // no voxels
     __syncwarp();
+    at += stride;
     return total;
   };
 
@@ -144,6 +159,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
 
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
+  if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = blocks[blockIdx.x].segment[threadIdx.x];
+  __syncthreads();
   if (warp < 2 && block.first < block.last) find(block.first + warp * planes);
   __syncthreads();
   if (warp == 0 && block.first < block.last) send(block.first);

@@ -196,7 +196,8 @@ struct call {
   }
 
   int32_t work_off(int64_t width, unsigned chunks) {
-    const int32_t status = tables->plane.slack > 0 ? work_off<stack_astra>(width, chunks) : work_off<stack_exact>(width, chunks);
+    const bool astra = plan->geometry.law == RS_ASTRA;
+    const int32_t status = astra ? work_off<stack_astra>(width, chunks) : work_off<stack_exact>(width, chunks);
     if (packed.along) packed.along += chunks * width * layout.along;
     if (packed.across) packed.across += chunks * width * layout.across;
     return status;

@@ -31,7 +31,7 @@ struct stack_view {
 struct stack_plane {
   const stack_view *view;
   int32_t views, columns, supersampling, ny, nx;
-  double slack = 0; // by how much the law may move positions
+  double slack = 1e-6; // by how much rounding, or the law, may move positions
 };
 
 // Where lanes lie in a public array.

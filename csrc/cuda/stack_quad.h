@@ -35,7 +35,7 @@ static inline stack_view stack_view_of(const rs_geometry *geometry, const stack_
   view.along_y = line.main == RS_Y ? along : across;
   view.along_x = line.main == RS_Y ? across : along;
   view.forward_kind = stack_kind(fabs(line.column));
-  view.back_kind = stack_kind(fabs(along));
+  view.back_kind = stack_kind(fmin(fabs(along), 0.999)); // at most 1, and rounding
   view.turn = (line.main == RS_Y ? 0 : 2) + (along < 0);
   if (geometry->law == RS_ASTRA) stack_set_astra(geometry, &view);
   return view;
