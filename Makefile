@@ -174,7 +174,7 @@ test-gpu:
 
 # Every test in Bun on the emulated device, after the check of the emulation itself; then those of the kernels that share memory, on one
 # with as little of it as the oldest GPUs have.
-TESTS_small := fused-convolution law operator precision random_geometry slice tfjs-convolution
+TESTS_small := fused-convolution law operator precision random_geometry residual-block slice tfjs-convolution
 test-emulated: $(NODE_MODULES) $(TFJS) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
 	$(BUILD)/emulation_check
 	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)

@@ -141,6 +141,91 @@ int32_t rs_tensor_convolve_fused(int32_t kind, const int64_t *operands, const in
   return rs_tensor_push(&check, "tensor_convolve_fused", NULL, rs_cuda_tensor_convolve_fused, &f, sizeof f);
 }
 
+// Residual blocks: what of them is not a pointer. `channels` gets those of x in all.
+static rs_tensor_residual block_of(const int64_t *block, int64_t *channels) {
+  rs_tensor_residual b = {.halves = block[RS_BLOCK_HALVES] != 0, .precision = block[RS_BLOCK_PRECISION]};
+  b.batch = block[RS_BLOCK_BATCH], b.height = block[RS_BLOCK_HEIGHT], b.width = block[RS_BLOCK_WIDTH];
+  for (int k = 0; k < 2; k++) b.channels[k] = block[RS_BLOCK_CHANNELS + k];
+  *channels = 0;
+  for (int k = 0; k < 3; k++) {
+    const int64_t count = block[RS_BLOCK_X_CHANNELS + k];
+    *channels += count < 0 || count > RS_BLOCK_MOST_X ? RS_BLOCK_MOST_X + 1 : count;
+  }
+  return b;
+}
+
+static int block_fits(int32_t device, const rs_tensor_residual *b, int64_t channels, int64_t first) {
+  const int64_t extents[3] = {b->batch, b->height, b->width}, most = INT32_MAX;
+  int64_t pixels = 1;
+  for (int k = 0; k < 3; k++) {
+    if (extents[k] < 1 || extents[k] > most / pixels) return 0;
+    pixels *= extents[k];
+  }
+  if (first < 1 || channels > RS_BLOCK_MOST_X) return 0;
+  for (int k = 0; k < 2; k++)
+    if (b->channels[k] < 8 || b->channels[k] > RS_BLOCK_MOST_CHANNELS || b->channels[k] % 8) return 0;
+  if (b->precision != RS_CONVOLVE_BF16 && (b->precision != RS_CONVOLVE_TF32 || b->halves)) return 0;
+  return device != RS_CPU && rs_cuda_tensor_residual_fits(device, b->precision);
+}
+
+int32_t rs_tensor_residual_block_fits(int32_t device, const int64_t *block, int32_t *fits) {
+  if (rs_device_check(device)) return RS_EDEVICE;
+  int64_t channels;
+  const rs_tensor_residual b = block_of(block, &channels);
+  *fits = block_fits(device, &b, channels, block[RS_BLOCK_X_CHANNELS]);
+  return RS_OK;
+}
+
+int32_t rs_tensor_residual_block(const int64_t *block) {
+  rs_check check = RS_CHECK;
+  int64_t channels;
+  rs_tensor_residual b = block_of(block, &channels);
+  const int64_t first = block[RS_BLOCK_X_CHANNELS];
+  // Every extent that counts below is small, or the first check fails.
+  const int64_t pixels = rs_check_product(&check, "images", 3, (const int64_t[]){b.batch, b.height, b.width});
+  const int64_t widths[4] = {channels, b.channels[0], b.channels[1], first};
+  rs_check_product(&check, "images", 2, (const int64_t[]){pixels, RS_BLOCK_MOST_CHANNELS});
+  for (int k = 0; k < 4; k++)
+    if (!check.status && (widths[k] < 1 || widths[k] > RS_BLOCK_MOST_CHANNELS))
+      check.status =
+          rs_fail(RS_EARGUMENT, "a residual block with %lld channels: expected 1 to %d", (long long)widths[k], RS_BLOCK_MOST_CHANNELS);
+  if (check.status) return check.status;
+  b.x = pieces_of(&check, block + RS_BLOCK_X, block + RS_BLOCK_X_CHANNELS, pixels, channels, 0, "x");
+  const void *read[9];
+  int64_t read_counts[9];
+  const char *names[9];
+  int reads = 0;
+  for (int k = 0; k < 3; k++) {
+    const int64_t filter = 9 * widths[k] * widths[k + 1];
+    b.filters[k] = rs_check_floats(&check, block[RS_BLOCK_FILTERS + k], filter, "filter");
+    b.biases[k] = optional_floats(&check, block[RS_BLOCK_BIASES + k], widths[k + 1], "bias");
+    if (b.x.at[k]) read[reads] = b.x.at[k], names[reads] = "x", read_counts[reads++] = pixels * b.x.channels[k];
+    read[reads] = b.filters[k], names[reads] = "filter", read_counts[reads++] = filter;
+    if (b.biases[k]) read[reads] = b.biases[k], names[reads] = "bias", read_counts[reads++] = widths[k + 1];
+  }
+  // What is written: the result and the activations.
+  const int64_t counts[3] = {pixels * first, pixels * b.channels[0] / (b.halves ? 2 : 1), pixels * b.channels[1] / (b.halves ? 2 : 1)};
+  b.out = (float *)optional_floats(&check, block[RS_BLOCK_OUT], counts[0], "out");
+  for (int k = 0; k < 2; k++) {
+    b.kept[k] = (float *)optional_floats(&check, block[RS_BLOCK_KEPT + k], counts[k + 1], "activation");
+    if (!check.status && (uintptr_t)b.kept[k] % 8)
+      check.status = rs_fail(RS_EARGUMENT, "activation %d does not begin at a multiple of 8 bytes", k);
+  }
+  float *const written[3] = {b.out, b.kept[0], b.kept[1]};
+  for (int k = 0; k < 3; k++) {
+    if (!written[k]) continue;
+    for (int n = 0; n < reads; n++) rs_check_apart_from(&check, written[k], counts[k], read[n], read_counts[n], names[n]);
+    for (int n = k + 1; n < 3; n++)
+      if (written[n]) rs_check_apart_from(&check, written[k], counts[k], written[n], counts[n], "activation");
+  }
+  b.device = check.device;
+  if (!check.status && check.device == RS_CPU)
+    check.status = rs_fail(RS_EDEVICE, "residual blocks run on a GPU, and these arrays are on the CPU");
+  if (!check.status && !block_fits(check.device, &b, channels, first))
+    check.status = rs_fail(RS_EARGUMENT, "no kernel of this device computes this residual block: ask rs_tensor_residual_block_fits");
+  return rs_tensor_push(&check, "tensor_residual_block", NULL, rs_cuda_tensor_residual, &b, sizeof b);
+}
+
 // Depthwise: every channel has a filter of its own for each of `multiplier` output channels.
 
 static void depthwise_row(void *context, int64_t row, int worker) {

@@ -32,6 +32,18 @@ typedef struct {
   const float *b, *bias, *add, *mask;
 } rs_tensor_fusing;
 
+// x + the third of three 3 x 3 convolutions with ReLU between them; `out` and `kept`, the activations, may be null.
+#define RS_BLOCK_MOST_X 8 // channels
+#define RS_BLOCK_MOST_CHANNELS 32
+typedef struct {
+  int32_t device, halves;
+  int64_t precision, batch, height, width;
+  int64_t channels[2]; // of the activations
+  rs_channel_pieces x; // the first one is added to the result
+  const float *filters[3], *biases[3];
+  float *out, *kept[2];
+} rs_tensor_residual;
+
 // Whether a GPU computes a convolution in the precision that it asks for, with fused operands where there are any.
 RS_INLINE int rs_convolution_fuses(const rs_convolution *c) {
   for (int k = 0; k < 3; k++)

@@ -67,6 +67,8 @@ RS_WEAK int32_t rs_cuda_tensor_segment_sum(rs_operation *operation, void *argume
 RS_WEAK int32_t rs_cuda_tensor_adam(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_convolve(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_convolve_fused(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_residual(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_residual_fits(int32_t device, int64_t precision); // whether shared memory suffices
 RS_WEAK int32_t rs_cuda_tensor_convolve_depthwise(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_product(rs_operation *operation, void *arguments);
 

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { devices, operator, parallelBeam, volume } from "../lib/index.ts";
+import { native } from "../lib/native/library.ts";
+import { BlockOperand, Status } from "../lib/native/symbols.ts";
 import { learnedPrimalDual } from "../lib/nets/index.ts";
 import { hasResidualBlock, residualBlock } from "../lib/tfjs/block.ts";
 import { backendName, type ConvPrecision, register, variableGradients } from "../lib/tfjs/index.ts";
+import { precisionOn } from "../lib/tfjs/precision.ts";
 import { raysumError } from "./support/errors.ts";
 import { dot, norm, seededRandom } from "./support/random.ts";
 import { difference, peakOf, random, tf, valuesOn } from "./support/tensorflow.ts";
@@ -161,6 +164,22 @@ describe("residual blocks", () => {
             assert.ok(peak <= most, `${peak} bytes of ${most}, recompute ${recompute}`);
           }
           tf.dispose([...all, ...variables]);
+        });
+
+        it("take memory for nothing but the result where one kernel computes them", async () => {
+          await tf.setBackend(on);
+          const one: Case = { batch: 1, size: [40, 32], x: [5, 1, 1], hidden: [32, 32] };
+          const table = new BigInt64Array(BlockOperand.BLOCK_NUMBERS);
+          table.set([1n, 40n, 32n, BigInt(precisionOn(device)), 5n, 1n, 1n, 32n, 32n]);
+          const fits = new Int32Array(1);
+          assert.equal(native().rs_tensor_residual_block_fits(device.id, table, fits), Status.OK);
+          const { all } = tensorsOf(one);
+          tf.dispose(residualBlock({ ...listsOf(one, all), recompute: false })); // uploads
+          const channel = 4 * 40 * 32;
+          const peak = peakOf(() => tf.dispose(residualBlock({ ...listsOf(one, all), recompute: false })));
+          const between = precision === "bf16" ? 32 * channel : 64 * channel;
+          assert.equal(peak, (fits[0] === 1 ? 0 : between) + 5 * channel);
+          tf.dispose(all);
         });
 
         it("leave activations alone that somebody else looks at", async () => {

@@ -122,3 +122,21 @@ template <int PRECISION> __device__ static inline void rs_turned(uint32_t (&word
                : "memory");
 #endif
 }
+
+// Words of `left` from shared memory, 16 bytes a row and half: lane n has the address of row n % 16, of words 0 to 3 (n < 16) or 4 to 7.
+__device__ static inline void rs_rows(uint32_t (&words)[4], const uint32_t *at) {
+#ifdef RS_EMULATION
+  static const uint32_t *all[32][32];
+  const uint32_t **warp = all[(threadIdx.x + blockDim.x * threadIdx.y) / 32];
+  const int lane = rs_lane();
+  warp[lane] = at;
+  __syncwarp();
+  for (int k = 0; k < 4; k++) words[k] = warp[k * 8 + lane / 4][lane % 4];
+  __syncwarp();
+#else
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"((uint32_t)__cvta_generic_to_shared(at))
+               : "memory");
+#endif
+}

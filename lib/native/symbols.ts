@@ -227,6 +227,22 @@ export const FusedHalves = {
   HALVES_MASK: 8,
 } as const;
 
+export const BlockOperand = {
+  BLOCK_BATCH: 0,
+  BLOCK_HEIGHT: 1,
+  BLOCK_WIDTH: 2,
+  BLOCK_PRECISION: 3,
+  BLOCK_X_CHANNELS: 4,
+  BLOCK_CHANNELS: 7,
+  BLOCK_X: 9,
+  BLOCK_FILTERS: 12,
+  BLOCK_BIASES: 15,
+  BLOCK_OUT: 18,
+  BLOCK_KEPT: 19,
+  BLOCK_HALVES: 21,
+  BLOCK_NUMBERS: 22,
+} as const;
+
 export const symbols = {
   rs_abi: [],
   rs_error: ["buffer", "i32"],
@@ -281,6 +297,8 @@ export const symbols = {
   rs_tensor_product: ["i64", "i64", "i64", "buffer", "i32", "i32"],
   rs_tensor_convolve: ["i32", "i64", "i64", "i64", "buffer"],
   rs_tensor_convolve_fused: ["i32", "buffer", "buffer"],
+  rs_tensor_residual_block: ["buffer"],
+  rs_tensor_residual_block_fits: ["i32", "buffer", "buffer"],
   rs_tensor_convolve_depthwise: ["i32", "i64", "i64", "i64", "buffer"],
   rs_tensor_pool: ["i32", "i64", "i64", "buffer"],
   rs_tensor_pool_gradient: ["i32", "i64", "i64", "i64", "buffer"],

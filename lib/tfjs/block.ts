@@ -23,8 +23,8 @@ export function hasResidualBlock(): boolean {
 }
 
 /**
- * x[0] + convolution(ReLU(convolution(... concatenated x))), stride 1, "same", with its gradient by every argument: one pass over
- * memory a convolution. A gradient of the gradient is refused: plain operations have it.
+ * x[0] + convolution(ReLU(convolution(... concatenated x))), stride 1, "same", with its gradient by every argument: one kernel
+ * where the device has it, else, and for the gradient, one pass over memory a convolution. A gradient of the gradient is refused: plain operations have it.
  */
 export function residualBlock({ x, filters, biases, recompute }: Block): Tensor4D {
   const tf = tensorflow();

@@ -103,7 +103,7 @@ static void tensor_image(void) {
   int64_t x = good_pointer(sizes[0]), y = good_pointer(sizes[1]), w = good_pointer(sizes[2]);
   int64_t target = kind == 1 ? x : kind == 2 ? w : y, a = kind == 1 ? y : x, b = kind == 2 ? y : w;
   if (byte() > 240) shape[below(RS_CONVOLUTION_NUMBERS)] = absurd();
-  switch (below(6)) {
+  switch (below(7)) {
   case 0: told(rs_tensor_pool(choice_near(2), y, x, shape)); break;
   case 1: told(rs_tensor_pool_gradient(choice_near(2), good_pointer(sizes[0]), y, below(2) ? 0 : x, shape)); break;
   case 2: {
@@ -121,6 +121,24 @@ static void tensor_image(void) {
     int64_t operands[RS_FUSED_NUMBERS] = {target, 0, 0, more, 0, 0, a, 0, 0, channels, 0, 0, b, 0, 0, 0, below(2), 0};
     if (byte() > 128) operands[below(RS_FUSED_NUMBERS)] = byte() > 128 ? absurd() : pointer_to(4);
     told(rs_tensor_convolve_fused(kind, operands, shape));
+    break;
+  }
+  case 4: {
+    int64_t rows = 1 + below(14), columns = 1 + below(14), wide = 4 * batch * rows * columns, hidden = 8 * (1 + below(5)),
+            halves = below(2);
+    int64_t block[RS_BLOCK_NUMBERS] = {batch, rows, columns, below(4), channels, below(3), 0, hidden, 8};
+    int64_t all = channels + block[RS_BLOCK_X_CHANNELS + 1], widths[4] = {all, hidden, 8, channels};
+    for (int k = 0; k < 2; k++) block[RS_BLOCK_X + k] = good_pointer(wide * block[RS_BLOCK_X_CHANNELS + k]);
+    for (int k = 0; k < 3; k++) {
+      block[RS_BLOCK_FILTERS + k] = good_pointer(4 * 9 * widths[k] * widths[k + 1]);
+      if (below(2)) block[RS_BLOCK_BIASES + k] = good_pointer(4 * widths[k + 1]);
+      if (below(3)) block[k < 2 ? RS_BLOCK_KEPT + k : RS_BLOCK_OUT] = good_pointer(wide * widths[k + 1] / (k < 2 ? 1 + halves : 1));
+    }
+    block[RS_BLOCK_HALVES] = halves;
+    if (byte() > 128) block[below(RS_BLOCK_NUMBERS)] = byte() > 128 ? absurd() : pointer_to(4);
+    int32_t fits = 0;
+    told(rs_tensor_residual_block_fits((int32_t)below(2), block, &fits));
+    told(rs_tensor_residual_block(block));
     break;
   }
   default:

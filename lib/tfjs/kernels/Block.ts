@@ -1,6 +1,8 @@
-// A residual block of convolutions with ReLU between them, in as many passes over memory as there are convolutions; for GPUs.
+// A residual block of convolutions with ReLU between them, for GPUs: one kernel where the device has one for it, else, and on the way
+// back, a pass over memory for every convolution.
 import type { TensorInfo } from "@tensorflow/tfjs-core";
-import { ConvolutionPrecision, FusedHalves, TensorConvolution } from "../../native/symbols.ts";
+import { check, native } from "../../native/library.ts";
+import { BlockOperand, ConvolutionPrecision, FusedHalves, TensorConvolution } from "../../native/symbols.ts";
 import type { RaysumBackend } from "../backend.ts";
 import { fold, TensorFold } from "../calls.ts";
 import { type Kernel, kernel } from "../kernel.ts";
@@ -60,43 +62,92 @@ function halvesOf(packed: Partial<Record<"a" | "out" | "b" | "mask", boolean>>):
   return (a ? HALVES_A : 0) | (out ? HALVES_OUT : 0) | (b ? HALVES_B : 0) | (mask ? HALVES_MASK : 0);
 }
 
-/** What stands between the convolutions of a block. */
-function activations(backend: RaysumBackend, { x, filters, biases }: BlockInputs): TensorInfo[] {
-  const made: TensorInfo[] = [];
-  const packed = isPacked(backend, { x, filters, biases });
-  for (const [k, filter] of filters.slice(0, -1).entries()) {
-    const { shape } = x[0]!;
-    const out = backend.output([...shape.slice(0, 3), filter.shape[3]! / (packed ? 2 : 1)], "float32");
-    const a = k === 0 ? x : [made.at(-1)!];
-    const halves = halvesOf({ out: packed, a: packed && k > 0 });
-    const convolution = { out: [out], a, b: filter, bias: biases[k], relu: true, halves };
-    convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, shape, filter));
-    made.push(out);
+/** A block's result and what stands between its convolutions, one or both of them. */
+interface Computed {
+  readonly out?: TensorInfo;
+  readonly between: readonly TensorInfo[];
+}
+
+/** What of a block somebody will look at. */
+interface Wanted {
+  readonly out: boolean;
+  readonly between: boolean;
+}
+
+function betweenOf(backend: RaysumBackend, given: BlockInputs): TensorInfo[] {
+  const shared = isPacked(backend, given) ? 2 : 1;
+  const pixels = given.x[0]!.shape.slice(0, 3);
+  return given.filters.slice(0, -1).map(({ shape }) => backend.output([...pixels, shape[3]! / shared], "float32"));
+}
+
+/** By one kernel, or null where the device has none for this block (csrc/raysum.h: rs_tensor_residual_block). */
+function computedAtOnce(backend: RaysumBackend, given: BlockInputs, wanted: Wanted): Computed | null {
+  const { x, filters, biases } = given;
+  const [batch, height, width] = x[0]!.shape as [number, number, number];
+  const channels = x.map(({ shape }) => shape[3]!);
+  const widths = [
+    channels.reduce((a, b) => a + b),
+    ...filters.slice(0, -1).map(({ shape }) => shape[3]!),
+    channels[0]!,
+  ];
+  const expected = filters.map((_, k) => [3, 3, widths[k], widths[k + 1]].join());
+  if (x.length > 3 || filters.length !== 3 || filters.some(({ shape }, k) => shape.join() !== expected[k])) return null;
+  const table = new BigInt64Array(BlockOperand.BLOCK_NUMBERS);
+  const set = (place: number, values: readonly (number | bigint)[]) => table.set(values.map(BigInt), place);
+  set(BlockOperand.BLOCK_BATCH, [batch, height, width, precisionOn(backend.device)]);
+  set(BlockOperand.BLOCK_X_CHANNELS, channels);
+  set(BlockOperand.BLOCK_CHANNELS, widths.slice(1, 3));
+  set(BlockOperand.BLOCK_HALVES, [isPacked(backend, given) ? 1 : 0]);
+  const fits = new Int32Array(1);
+  check(native().rs_tensor_residual_block_fits(backend.device.id, table, fits));
+  if (!fits[0]) return null;
+  const out = wanted.out ? backend.output(x[0]!.shape, "float32") : undefined;
+  const between = wanted.between ? betweenOf(backend, given) : [];
+  for (const [place, tensors] of [
+    [BlockOperand.BLOCK_X, x],
+    [BlockOperand.BLOCK_FILTERS, filters],
+    [BlockOperand.BLOCK_BIASES, biases],
+    [BlockOperand.BLOCK_OUT, out ? [out] : []],
+    [BlockOperand.BLOCK_KEPT, between],
+  ] as const)
+    set(
+      place,
+      tensors.map((tensor) => backend.pointer(tensor)),
+    );
+  check(native().rs_tensor_residual_block(table));
+  return { ...(out && { out }), between };
+}
+
+/** By a fused convolution after the other. */
+function computedInTurn(backend: RaysumBackend, given: BlockInputs, wanted: Wanted): Computed {
+  const { x, filters, biases } = given;
+  const between = betweenOf(backend, given);
+  const packed = isPacked(backend, given);
+  const last = filters.length - 1;
+  const result = wanted.out ? backend.output(x[0]!.shape, "float32") : undefined;
+  for (const [k, filter] of filters.entries()) {
+    const out = k < last ? between[k] : result;
+    if (!out) continue;
+    const a = k === 0 ? x : [between[k - 1]!];
+    const halves = halvesOf({ out: packed && k < last, a: packed && k > 0 });
+    const around = k < last ? { relu: true } : { add: x[0]! };
+    const convolution = { out: [out], a, b: filter, bias: biases[k], ...around, halves };
+    convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, x[0]!.shape, filter));
   }
-  return made;
+  if (!wanted.between) for (const { dataId } of between) backend.disposeData(dataId);
+  return { ...(result && { out: result }), between: wanted.between ? between : [] };
+}
+
+function computed(backend: RaysumBackend, given: BlockInputs, wanted: Wanted): Computed {
+  return computedAtOnce(backend, given, wanted) ?? computedInTurn(backend, given, wanted);
 }
 
 /** The result, and with `keep` the activations that the gradient needs. */
 const block: Kernel = kernel<Record<string, TensorInfo>, { readonly keep: boolean }>(
   "RaysumBlock",
   (inputs, { keep }, backend) => {
-    const given = inputsOf(inputs);
-    const between = activations(backend, given);
-    const [first] = given.x as [TensorInfo];
-    const [filter, bias] = [given.filters.at(-1)!, given.biases.at(-1)];
-    const out = backend.output(first.shape, "float32");
-    const convolution = {
-      out: [out],
-      a: between.length > 0 ? between.slice(-1) : given.x,
-      b: filter,
-      bias,
-      add: first,
-      halves: halvesOf({ a: between.length > 0 && isPacked(backend, given) }),
-    };
-    convolveFused(backend, TensorConvolution.CONVOLUTION, convolution, tableOf(backend, first.shape, filter));
-    if (keep) return [out, ...between];
-    for (const { dataId } of between) backend.disposeData(dataId);
-    return [out];
+    const { out, between } = computed(backend, inputsOf(inputs), { out: true, between: keep });
+    return [out!, ...between];
   },
 );
 
@@ -114,7 +165,7 @@ const blockGradient: Kernel = kernel<Record<string, TensorInfo>>("RaysumBlockGra
   const { x, filters, biases } = given;
   const dy = inputs["dy"]!;
   const kept = listed(inputs, "kept");
-  const between = kept.length > 0 ? kept : activations(backend, given);
+  const between = kept.length > 0 ? kept : computed(backend, given, { out: false, between: true }).between;
   const byFilter = filters.map(({ shape }) => backend.output(shape, "float32"));
   const byBias: TensorInfo[] = [];
   const packed = isPacked(backend, given);
