@@ -266,6 +266,28 @@ describe("examples/benchmark.ts", () => {
   });
 });
 
+describe("examples/convolution_benchmark.ts", () => {
+  const bench = (...args: readonly string[]) =>
+    runScript("examples/convolution_benchmark.ts", ["--device", "cpu", "--sizes", "8", "--seconds", "0.001", ...args]);
+
+  it("times every layer three ways", () => {
+    const { status, stdout, stderr } = bench();
+    assert.equal(status, 0, stderr);
+    for (const layer of ["7 to 32", "32 to 32", "32 to 5"])
+      for (const work of ["forward", "input gradient", "filter gradient"])
+        assert.match(stdout, new RegExp(`^8, ${layer}, float32 ${work} .*\\d$`, "m"));
+    const rows = bench("--json").stdout.trim().split("\n");
+    assert.equal(rows.length, 9);
+    for (const row of rows) assert.ok(JSON.parse(row).gigaflops > 0, row);
+  });
+
+  it("refuses what does not exist", () => {
+    const { status, stderr } = bench("--conv_precision", "tf32");
+    assert.equal(status, 1);
+    assert.match(stderr, /--conv_precision tf32: expected float32/);
+  });
+});
+
 describe("examples/learned_pd.ts", () => {
   const tiny = ["--N", "8", "--n_iters", "2", "--rate", "3e-3"];
   const train = (args: readonly string[]) => {

@@ -3,8 +3,8 @@
 #pragma once
 #include "convolution_tiles.h"
 
-// Three warps, or as many as the filter has rows, share a tap's row; two such groups share the rows of a tile.
-constexpr int FILTER_GROUPS = 2;
+// Three warps have a row of the filter each, where it has so many; two such groups share the rows of a tile.
+constexpr int FILTER_GROUPS = 2, FILTER_THREADS = 3 * 32 * FILTER_GROUPS;
 constexpr int WIDE = 32; // channels of the rows of a product, whichever side they are of
 
 // Words from pixel to pixel in which rs_turned meets no bank twice.
@@ -18,6 +18,9 @@ template <int PRECISION, int EIGHTS, bool SWAPPED> struct filter_sides {
   static constexpr int IN = SWAPPED ? NARROW : WIDE, OUT = SWAPPED ? WIDE : NARROW; // channels
   static constexpr int IN_WORDS = SWAPPED ? NARROW_WORDS : WIDE_WORDS, OUT_WORDS = SWAPPED ? WIDE_WORDS : NARROW_WORDS;
   static constexpr int IN_STRIDE = turned_stride<PRECISION, IN_WORDS>, OUT_STRIDE = turned_stride<PRECISION, OUT_WORDS>;
+  // The sums leave registers for values of the next tile of both sides, or of one.
+  static constexpr bool BOTH = EIGHTS == 1;
+  static constexpr int IN_ROOM = BOTH ? 60 : 32, OUT_ROOM = BOTH ? 44 : 24;
   static constexpr int WORDS = (TILE_ROWS + 2) * PITCH * IN_STRIDE + TILE_ROWS * TILE_COLUMNS * OUT_STRIDE;
 };
 
@@ -42,66 +45,80 @@ template <int PRECISION, int EIGHTS> __device__ inline void narrow_words(uint32_
 
 // p's result is the output's gradient's image: tiles are of its pixels. `gradient` are its channels.
 template <int PRECISION, int EIGHTS, bool SWAPPED>
-__global__ void __launch_bounds__(3 * 32 * FILTER_GROUPS, 2) filter_tiles(tiled p, rs_channel_pieces gradient, int quads, float *partials) {
+__global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_source gradient, float *partials) {
   using sides = filter_sides<PRECISION, EIGHTS, SWAPPED>;
   constexpr int DEPTH = 8 * sides::PER; // pixels of a product
   RS_SHARED(uint32_t, input);
   uint32_t *output = input + (TILE_ROWS + 2) * PITCH * sides::IN_STRIDE;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tap_y = warp % p.taps_y, group = warp / p.taps_y;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tap_y = warp % 3, group = warp / 3;
   const int tiles_out = (p.columns + sides::OUT - 1) / sides::OUT;
   const int first_in = (int)blockIdx.y / tiles_out * sides::IN, first_out = (int)blockIdx.y % tiles_out * sides::OUT;
   float sums[3][2][EIGHTS][4] = {};
-  for (int64_t at = blockIdx.x; at < p.tiles; at += gridDim.x) {
-    const tile_place place = tile_at(p, at);
-    __syncthreads(); // the last tile was read
-    stage<PRECISION, sides::IN_WORDS, PITCH>(input, sides::IN_STRIDE, p.a, p.halves & RS_HALVES_A, p.quads, p.channels, first_in,
-                                             place.image, TILE_ROWS + p.taps_y - 1, place.top - p.above, place.left - p.before,
-                                             p.source_height, p.source_width, blockDim.x);
-    stage<PRECISION, sides::OUT_WORDS, TILE_COLUMNS>(output, sides::OUT_STRIDE, gradient, p.halves & RS_HALVES_B, quads, p.columns,
-                                                     first_out, place.image, TILE_ROWS, place.top, place.left, p.height, p.width,
-                                                     blockDim.x);
-    __syncthreads();
-    for (int row = group; row < TILE_ROWS; row += FILTER_GROUPS)
+  // The next tile, or what of it fits beside the sums, is on its way from device memory while this one is worked off.
+  staging<PRECISION, sides::IN_WORDS, PITCH, sides::IN_ROOM, false> next_input;
+  using output_staging = staging<PRECISION, sides::OUT_WORDS, TILE_COLUMNS, sides::OUT_ROOM, false>;
+  output_staging next_output;
+  const auto input_at = [&](const tile_place &place) {
+    return tile_window{place.image, TILE_ROWS + 2, place.top - p.above, place.left - p.before, first_in};
+  };
+  const auto output_at = [&](const tile_place &place) { return tile_window{place.image, TILE_ROWS, place.top, place.left, first_out}; };
+  tile_place place = tile_at(p, blockIdx.x);
+  for (bool begun = false;; begun = true) {
+    if (place.image < p.images) {
+      next_input.ask(p.source, input_at(place), FILTER_THREADS);
+      if constexpr (sides::BOTH) next_output.ask(gradient, output_at(place), FILTER_THREADS);
+    }
+    if (begun && tap_y < p.taps_y)
+      for (int row = group; row < TILE_ROWS; row += FILTER_GROUPS)
 #pragma unroll
-      for (int column = 0; column < TILE_COLUMNS; column += DEPTH) {
-        const uint32_t *out_at = output + (row * TILE_COLUMNS + column) * sides::OUT_STRIDE;
-        const uint32_t *in_at = input + ((row + tap_y) * PITCH + column) * sides::IN_STRIDE;
-        uint32_t left[2][4], right[EIGHTS][2];
-        if (SWAPPED) {
-          for (int m = 0; m < 2; m++) rs_turned<PRECISION>(left[m], out_at + m * (16 / sides::PER), sides::OUT_STRIDE);
-        } else
-          narrow_words<PRECISION, EIGHTS>(right, out_at, sides::OUT_STRIDE);
+        for (int column = 0; column < TILE_COLUMNS; column += DEPTH) {
+          const uint32_t *out_at = output + (row * TILE_COLUMNS + column) * sides::OUT_STRIDE;
+          const uint32_t *in_at = input + ((row + tap_y) * PITCH + column) * sides::IN_STRIDE;
+          uint32_t left[2][4], right[EIGHTS][2];
+          if (SWAPPED) {
+            for (int m = 0; m < 2; m++) rs_turned<PRECISION>(left[m], out_at + m * (16 / sides::PER), sides::OUT_STRIDE);
+          } else
+            narrow_words<PRECISION, EIGHTS>(right, out_at, sides::OUT_STRIDE);
 #pragma unroll
-        for (int x = 0; x < 3; x++) {
-          if (x >= p.taps_x) break;
-          if (SWAPPED)
-            narrow_words<PRECISION, EIGHTS>(right, in_at + x * sides::IN_STRIDE, sides::IN_STRIDE);
-          else
+          for (int x = 0; x < 3; x++) {
+            if (x >= p.taps_x) break;
+            if (SWAPPED)
+              narrow_words<PRECISION, EIGHTS>(right, in_at + x * sides::IN_STRIDE, sides::IN_STRIDE);
+            else
+              for (int m = 0; m < 2; m++)
+                rs_turned<PRECISION>(left[m], in_at + x * sides::IN_STRIDE + m * (16 / sides::PER), sides::IN_STRIDE);
+#pragma unroll
             for (int m = 0; m < 2; m++)
-              rs_turned<PRECISION>(left[m], in_at + x * sides::IN_STRIDE + m * (16 / sides::PER), sides::IN_STRIDE);
 #pragma unroll
-          for (int m = 0; m < 2; m++)
-#pragma unroll
-            for (int n = 0; n < EIGHTS; n++) rs_multiply<PRECISION>(sums[x][m][n], left[m], right[n]);
+              for (int n = 0; n < EIGHTS; n++) rs_multiply<PRECISION>(sums[x][m][n], left[m], right[n]);
+          }
         }
-      }
+    __syncthreads(); // the last tile was read
+    if (place.image >= p.images) break;
+    next_input.put(input, sides::IN_STRIDE, p.source, input_at(place), FILTER_THREADS);
+    if constexpr (sides::BOTH)
+      next_output.put(output, sides::OUT_STRIDE, gradient, output_at(place), FILTER_THREADS);
+    else
+      stage<output_staging>(output, sides::OUT_STRIDE, gradient, output_at(place), FILTER_THREADS);
+    __syncthreads();
+    place = tile_after(p, place);
   }
   // The first group adds what the second one has, and writes.
   float *shared = (float *)input + tap_y * 3 * 2 * EIGHTS * 4 * 32 + lane;
-  __syncthreads();
 #pragma unroll
   for (int i = 0; i < 3 * 2 * EIGHTS * 4; i++)
     if (group) shared[i * 32] = sums[i / 8 / EIGHTS][i / 4 / EIGHTS % 2][i / 4 % EIGHTS][i % 4];
   __syncthreads();
-  if (group) return;
-  float *to = partials + (int64_t)blockIdx.x * p.taps_y * p.taps_x * p.channels * p.columns;
+  if (group || tap_y >= p.taps_y) return;
+  float *to = partials + (int64_t)blockIdx.x * p.taps_y * p.taps_x * p.source.channels * p.columns;
 #pragma unroll
   for (int i = 0; i < 3 * 2 * EIGHTS * 4; i++) {
     const int x = i / 8 / EIGHTS, m = i / 4 / EIGHTS % 2, n = i / 4 % EIGHTS, k = i % 4;
     const int row = m * 16 + k / 2 * 8 + lane / 4, column = n * 8 + lane % 4 * 2 + k % 2;
     const int in = first_in + (SWAPPED ? column : row), out = first_out + (SWAPPED ? row : column);
     const float sum = sums[x][m][n][k] + shared[i * 32];
-    if (x < p.taps_x && in < p.channels && out < p.columns) to[((int64_t)(tap_y * p.taps_x + x) * p.channels + in) * p.columns + out] = sum;
+    if (x < p.taps_x && in < p.source.channels && out < p.columns)
+      to[((int64_t)(tap_y * p.taps_x + x) * p.source.channels + in) * p.columns + out] = sum;
   }
 }
 
@@ -123,28 +140,27 @@ __global__ void __launch_bounds__(SUM_ELEMENTS *SUM_SLICES) sum_tiles(float *out
   out[element] = (float)sum;
 }
 
-template <int PRECISION, int EIGHTS, bool SWAPPED>
-int32_t run_filter_tiles(rs_operation *o, const tiled &p, const rs_channel_pieces &gradient, int quads) {
+template <int PRECISION, int EIGHTS, bool SWAPPED> int32_t run_filter_tiles(rs_operation *o, tiled p, const tile_source &gradient) {
   using sides = filter_sides<PRECISION, EIGHTS, SWAPPED>;
-  const int64_t elements = (int64_t)p.taps_y * p.taps_x * p.channels * p.columns, room = RS_SCRATCH_BYTES / 4 / elements;
+  const int64_t elements = (int64_t)p.taps_y * p.taps_x * p.source.channels * p.columns, room = RS_SCRATCH_BYTES / 4 / elements;
   const size_t shared = sizeof(uint32_t) * sides::WORDS;
   int64_t segments = rs_cuda_multiprocessors(p.device) * 2;
   segments = segments < p.tiles ? segments : p.tiles;
   segments = segments < room ? segments : room < 1 ? 1 : room;
   float *partials = segments == 1 ? p.out.at[0] : (float *)rs_cuda_scratch(o);
-  const int64_t pairs = (int64_t)((p.channels + sides::IN - 1) / sides::IN) * ((p.columns + sides::OUT - 1) / sides::OUT);
+  const int64_t pairs = (int64_t)((p.source.channels + sides::IN - 1) / sides::IN) * ((p.columns + sides::OUT - 1) / sides::OUT);
   const dim3 grid((unsigned)segments, (unsigned)pairs);
-  const int threads = p.taps_y * 32 * FILTER_GROUPS;
+  p.step = tile_at(p, grid.x);
   int32_t status =
-      RS_LAUNCH((filter_tiles<PRECISION, EIGHTS, SWAPPED>), grid, threads, shared, rs_cuda_stream(o), p, gradient, quads, partials);
+      RS_LAUNCH((filter_tiles<PRECISION, EIGHTS, SWAPPED>), grid, FILTER_THREADS, shared, rs_cuda_stream(o), p, gradient, partials);
   if (status || segments == 1) return status;
   return RS_LAUNCH(sum_tiles, dim3((unsigned)((elements + SUM_ELEMENTS - 1) / SUM_ELEMENTS)), SUM_ELEMENTS * SUM_SLICES, 0,
                    rs_cuda_stream(o), p.out.at[0], elements, (int)segments, (const float *)partials);
 }
 
-template <int PRECISION> int32_t run_filter_product(rs_operation *o, const tiled &p, const rs_channel_pieces &gradient, int quads) {
-  if (p.channels <= 8) return run_filter_tiles<PRECISION, 1, true>(o, p, gradient, quads);
+template <int PRECISION> int32_t run_filter_product(rs_operation *o, const tiled &p, const tile_source &gradient) {
+  if (p.source.channels <= 8) return run_filter_tiles<PRECISION, 1, true>(o, p, gradient);
   const int64_t wide = sizeof(uint32_t) * filter_sides<PRECISION, 4, false>::WORDS;
-  if (p.columns <= 8 || wide > rs_cuda_shared(p.device)) return run_filter_tiles<PRECISION, 1, false>(o, p, gradient, quads);
-  return run_filter_tiles<PRECISION, 4, false>(o, p, gradient, quads);
+  if (p.columns <= 8 || wide > rs_cuda_shared(p.device)) return run_filter_tiles<PRECISION, 1, false>(o, p, gradient);
+  return run_filter_tiles<PRECISION, 4, false>(o, p, gradient);
 }

@@ -99,6 +99,21 @@ __device__ static inline void rs_multiply(float (&sums)[4], const uint32_t (&lef
 #endif
 }
 
+// Words of `left` from shared memory, where word k of row r is at[r * stride + k]. A stride of 4 more than a multiple of 8 words meets no
+// bank twice.
+__device__ static inline void rs_left(uint32_t (&words)[4], const uint32_t *at, int stride) {
+  const int lane = threadIdx.x % 32;
+#ifdef RS_EMULATION
+  for (int k = 0; k < 4; k++) words[k] = at[(lane / 4 + k % 2 * 8) * stride + lane % 4 + k / 2 * 4];
+#else
+  const uint32_t from = (uint32_t)__cvta_generic_to_shared(at + lane % 16 * stride + lane / 16 * 4);
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(from)
+               : "memory");
+#endif
+}
+
 // Words of `left`, whose rows are 16 channels and whose depth are pixels, from shared memory that has them the other way round: pixel
 // p's channels from at[p * stride] on, 8 pixels in tf32 and 16 in bf16. A stride of 8 or 24 (tf32), 4 or 12 or 20 (bf16) more than a
 // multiple of 32 words meets no bank twice. Of `right`, for two groups of 8 columns, they are words 0 and 2, and 1 and 3.

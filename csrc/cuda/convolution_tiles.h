@@ -7,21 +7,11 @@
 constexpr int TILE_ROWS = 8, TILE_COLUMNS = 32; // pixels of the result that a block computes at a time
 constexpr int PITCH = TILE_COLUMNS + 2;         // pixels in a row of a tile with the margin that a filter needs
 
-// A convolution as products over tiles. An input gradient is a convolution of the output's gradient with the filter turned over.
-struct tiled {
-  rs_channel_pieces a, out;
-  const float *b, *bias, *add, *mask;
-  int relu, backwards;
-  int32_t device;
-  int halves;                      // rs_fused_halves
-  int quads;                       // whether a's channels may be read four at a time
-  int height, width;               // of the result
-  int source_height, source_width; // of a
-  int taps_y, taps_x;              // of the filter
-  int above, before;               // zeros around the source
-  int channels, columns;           // of the source and of the result
-  int across, down;                // tiles of an image
-  int64_t tiles;                   // of all images
+// Images whose pixels go into tiles.
+struct tile_source {
+  rs_channel_pieces pieces;
+  int halves, quads; // channels are bf16 already; may be read four at a time
+  int channels, height, width;
 };
 
 struct tile_place {
@@ -29,86 +19,211 @@ struct tile_place {
   int top, left; // pixel of the result
 };
 
-__device__ static inline tile_place tile_at(const tiled &p, int64_t tile) {
-  const int64_t row = tile / p.across;
-  return {row / p.down, (int)(row % p.down) * TILE_ROWS, (int)(tile % p.across) * TILE_COLUMNS};
+// A convolution as products over tiles. An input gradient is a convolution of the output's gradient with the filter turned over.
+struct tiled {
+  tile_source source;
+  rs_channel_pieces out;
+  const float *b, *bias, *add, *mask;
+  int relu, backwards;
+  int32_t device;
+  int halves;            // rs_fused_halves
+  int quads;             // whether the filter's columns may be read four at a time
+  int runs;              // whether the result and its mask may be read and written four channels at a time, and nothing is added
+  int height, width;     // of the result
+  int taps_y, taps_x;    // of the filter
+  int above, before;     // zeros around the source
+  int columns;           // channels of the result
+  int across, down;      // tiles of an image
+  int64_t images, tiles; // all of them
+  tile_place step;       // from a block's tile to its next one
+};
+
+__host__ __device__ static inline tile_place tile_at(const tiled &p, unsigned tile) {
+  const unsigned across = p.across, down = p.down;
+  return {tile / across / down, (int)(tile / across % down) * TILE_ROWS, (int)(tile % across) * TILE_COLUMNS};
 }
 
-// A channel of a pixel; 0 beyond the last.
-__device__ static inline float channel_at(const rs_channel_pieces &pieces, int64_t pixel, int channel) {
-  const float *from = nullptr;
-#pragma unroll
-  for (int k = 0; k < 3; k++) {
-    const int channels = (int)pieces.channels[k];
-    if (channel >= 0 && channel < channels) from = pieces.at[k] + pixel * channels + channel;
-    channel -= channels;
-  }
-  return from ? __ldg(from) : 0;
+// A block's next tile, of no image of p once it has none.
+__device__ static inline tile_place tile_after(const tiled &p, tile_place place) {
+  place.left += p.step.left, place.top += p.step.top, place.image += p.step.image;
+  if (place.left >= p.across * TILE_COLUMNS) place.left -= p.across * TILE_COLUMNS, place.top += TILE_ROWS;
+  if (place.top >= p.down * TILE_ROWS) place.top -= p.down * TILE_ROWS, place.image++;
+  return place;
 }
 
-// What a thread asks for from device memory before it uses the first of it: latency is what staging is made of.
-constexpr int IN_FLIGHT = 8;
+// What goes into a tile: `rows` rows from pixel (top, left) of an image on, zeros outside of it, and channels from `first` on.
+struct tile_window {
+  int64_t image;
+  int rows, top, left, first;
+};
 
-// Calls put(i, get(i)) for i = threadIdx.x, threadIdx.x + threads ... below count, with IN_FLIGHT values on their way at a time.
-template <class Value, class Get, class Put> __device__ inline void in_batches(int count, int threads, Get get, Put put) {
-  for (int first = threadIdx.x; first < count; first += IN_FLIGHT * threads) {
-    Value values[IN_FLIGHT];
+// N words, 1 or 4, of device memory, or zeros. They are asked for where this stands, not where they are used, and without a branch.
+template <int N> __device__ static inline void get_words(uint32_t *words, bool inside, const void *from) {
+#ifdef __CUDA_ARCH__
+  if constexpr (N == 4)
+    asm volatile("{\n"
+                 ".reg .pred inside;\n"
+                 "setp.ne.u32 inside, %5, 0;\n"
+                 "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
+                 "@inside ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+                 "}"
+                 : "=&r"(words[0]), "=&r"(words[1]), "=&r"(words[2]), "=&r"(words[3])
+                 : "l"(from), "r"((unsigned)inside));
+  else
+    asm volatile("{\n"
+                 ".reg .pred inside;\n"
+                 "setp.ne.u32 inside, %2, 0;\n"
+                 "mov.b32 %0, 0;\n"
+                 "@inside ld.global.nc.b32 %0, [%1];\n"
+                 "}"
+                 : "=&r"(words[0])
+                 : "l"(from), "r"((unsigned)inside));
+#else
+  for (int k = 0; k < N; k++) words[k] = inside ? __ldg((const uint32_t *)from + k) : 0;
+#endif
+}
+
+// Latency is what staging is made of, so values are asked for before other work and put where they belong after it: as many as fit into
+// ROOM registers. Of N words each, value i of `count` is get(i, words) and then put(i, words); a thread has first, first + step ...
+template <int N, int ROOM> constexpr int values_of = ROOM / N < 24 ? ROOM / N : 24;
+
+template <int N, int ROOM, class Get> __device__ inline void ask_values(uint32_t (&room)[ROOM], int first, int step, int count, Get get) {
+  asm volatile("" : "+r"(first)); // else the compiler keeps the places of all values in registers, from tile to tile
 #pragma unroll
-    for (int k = 0; k < IN_FLIGHT; k++) values[k] = get(first + k * threads, first + k * threads < count);
+  for (int k = 0; k < values_of<N, ROOM>; k++)
+    if (k * step < count) get(first + k * step, ((k + 1) * step <= count) | (first + k * step < count), room + k * N);
+}
+
+// Puts what was asked for, and brings the rest.
+template <int N, int ROOM, class Get, class Put>
+__device__ inline void put_values(uint32_t (&room)[ROOM], int first, int step, int count, Get get, Put put) {
+  for (int done = 0;;) {
+    asm volatile("" : "+r"(first));
 #pragma unroll
-    for (int k = 0; k < IN_FLIGHT; k++)
-      if (first + k * threads < count) put(first + k * threads, values[k]);
+    for (int k = 0; k < values_of<N, ROOM>; k++)
+      if (done + k * step < count && (done + (k + 1) * step <= count || done + first + k * step < count))
+        put(done + first + k * step, room + k * N);
+    done += values_of<N, ROOM> * step;
+    if (done >= count) return;
+    ask_values<N>(room, first, step, count - done, [&](int i, bool there, uint32_t *words) { get(done + i, there, words); });
   }
 }
 
-// Brings `rows` rows of COLUMNS pixels, from pixel (top, left) of an image on, into a tile: WORDS words a pixel from channel `first`
-// on, `stride` words from pixel to pixel. Zeros outside the image. `halves`: channels are bf16 already. By `threads` threads.
-template <int PRECISION, int WORDS, int COLUMNS>
-__device__ inline void stage(uint32_t *tile, int stride, const rs_channel_pieces &pieces, int halves, int quads, int channels, int first,
-                             int64_t image, int rows, int top, int left, int height, int width, int threads) {
-  constexpr int PER = rs_per_word<PRECISION>;
-  const int64_t start = image * height * width; // pixels before this image
-  // The pixel of the image that lies in the tile's, or below 0.
-  const auto pixel_at = [=](int pixel) {
-    const int y = top + pixel / COLUMNS, x = left + pixel % COLUMNS;
-    return y >= 0 && y < height && x >= 0 && x < width ? y * width + x : -1;
-  };
-  if (PER == 2 && halves) {
-    constexpr int EIGHTHS = WORDS / 4; // of a pixel: 8 channels each
-    const uint4 *from = (const uint4 *)pieces.at[0] + start * (channels / 8) + first / 8;
-    in_batches<uint4>(
-        rows * COLUMNS * EIGHTHS, threads,
-        [=](int i, bool there) {
-          const int pixel = pixel_at(i / EIGHTHS), part = i % EIGHTHS;
-          const bool inside = there && pixel >= 0 && first + 8 * part < channels;
-          return inside ? __ldg(from + (int64_t)pixel * (channels / 8) + part) : make_uint4(0, 0, 0, 0);
-        },
-        [=](int i, uint4 words) { *(uint4 *)(tile + i / EIGHTHS * stride + i % EIGHTHS * 4) = words; });
-  } else if (quads) {
-    constexpr int QUADS = WORDS * PER / 4;
-    const float4 *from = (const float4 *)pieces.at[0] + start * (channels / 4) + first / 4;
-    in_batches<float4>(
-        rows * COLUMNS * QUADS, threads,
-        [=](int i, bool there) {
-          const int pixel = pixel_at(i / QUADS), quad = i % QUADS;
-          const bool inside = there && pixel >= 0 && first + 4 * quad < channels;
-          return inside ? __ldg(from + (int64_t)pixel * (channels / 4) + quad) : make_float4(0, 0, 0, 0);
-        },
-        [=](int i, float4 value) {
-          uint32_t *to = tile + i / QUADS * stride + i % QUADS * (4 / PER);
-          if (PER == 1)
-            *(uint4 *)to = make_uint4(rs_tf32(value.x), rs_tf32(value.y), rs_tf32(value.z), rs_tf32(value.w));
-          else
-            *(uint2 *)to = make_uint2(rs_bf16(value.x, value.y), rs_bf16(value.z, value.w));
-        });
-  } else {
-    in_batches<float2>(
-        rows * COLUMNS * WORDS, threads,
-        [=](int i, bool there) {
-          const int pixel = pixel_at(i / WORDS), channel = first + i % WORDS * PER;
-          if (!there || pixel < 0) return make_float2(0, 0);
-          return make_float2(channel_at(pieces, start + pixel, channel), PER == 2 ? channel_at(pieces, start + pixel, channel + 1) : 0);
-        },
-        [=](int i, float2 value) { tile[i / WORDS * stride + i % WORDS] = PER == 1 ? rs_tf32(value.x) : rs_bf16(value.x, value.y); });
+// The word that float32 numbers make.
+template <int PRECISION> __device__ static inline uint32_t word_of(uint32_t low, uint32_t high) {
+  return PRECISION == RS_CONVOLVE_TF32 ? rs_tf32(__uint_as_float(low)) : rs_bf16(__uint_as_float(low), __uint_as_float(high));
+}
+
+// Brings rows of COLUMNS pixels into a tile: WORDS words a pixel, `stride` words from pixel to pixel. By `threads` threads. PAIRED: of 8
+// words, the even ones come before the odd ones.
+template <int PRECISION, int WORDS, int COLUMNS, int ROOM, bool PAIRED> struct staging {
+  uint32_t room[ROOM];
+
+  __device__ void ask(const tile_source &s, const tile_window &w, int threads) {
+    each_way(s, w, threads, nullptr, 0, [&](auto n, int first, int step, int count, auto get, auto) {
+      ask_values<decltype(n)::value>(room, first, step, count, get);
+    });
   }
+
+  __device__ void put(uint32_t *tile, int stride, const tile_source &s, const tile_window &w, int threads) {
+    each_way(s, w, threads, tile, stride, [&](auto n, int first, int step, int count, auto get, auto put) {
+      put_values<decltype(n)::value>(room, first, step, count, get, put);
+    });
+  }
+
+private:
+  static constexpr int PER = rs_per_word<PRECISION>;
+  template <int N> struct number { static constexpr int value = N; };
+
+  // Puts words of a pixel, from number `word` on.
+  __device__ static void put_words(uint32_t *pixel, int word, const uint32_t (&words)[4]) {
+    if (!PAIRED) {
+      *(uint4 *)(pixel + word) = make_uint4(words[0], words[1], words[2], words[3]);
+      return;
+    }
+    uint32_t *to = pixel + place_of(word);
+    *(uint2 *)to = make_uint2(words[0], words[2]);
+    *(uint2 *)(to + 4) = make_uint2(words[1], words[3]);
+  }
+  __device__ static void put_words(uint32_t *pixel, int word, const uint32_t (&words)[2]) {
+    if (PAIRED)
+      pixel[place_of(word)] = words[0], pixel[place_of(word) + 4] = words[1];
+    else
+      *(uint2 *)(pixel + word) = make_uint2(words[0], words[1]);
+  }
+  __device__ static int place_of(int word) { return PAIRED ? word / 8 * 8 + word % 2 * 4 + word % 8 / 2 : word; }
+
+  // work(words of a value, first, step, count, get, put), in the one of three ways that the source can be read in. Values are of pixels:
+  // a thread has always the same channels.
+  template <class Work>
+  __device__ static void each_way(const tile_source &s, const tile_window &w, int threads, uint32_t *tile, int stride, Work work) {
+    const int64_t start = w.image * s.height * s.width; // pixels before this image
+    const int pixels = w.rows * COLUMNS;
+    // Calls get(pixel of the image, whether it exists) for a pixel of the tile.
+    const auto at_pixel = [&](int i, bool there, auto get) {
+      const int y = w.top + i / COLUMNS, x = w.left + i % COLUMNS;
+      get((int)((unsigned)y * s.width + x), there & ((unsigned)y < (unsigned)s.height) & ((unsigned)x < (unsigned)s.width)); // no branches
+    };
+    if (PER == 2 && s.halves) {
+      constexpr int PARTS = WORDS / 4; // of a pixel: 8 channels each
+      const int part = threadIdx.x % PARTS, eighths = s.channels / 8;
+      const bool exists = w.first + 8 * part < s.channels;
+      const uint4 *from = (const uint4 *)s.pieces.at[0] + start * eighths + w.first / 8 + part;
+      work(
+          number<4>(), threadIdx.x / PARTS, threads / PARTS, pixels,
+          [&](int i, bool there, uint32_t *words) {
+            at_pixel(i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * eighths); });
+          },
+          [&](int i, const uint32_t *words) {
+            put_words(tile + i * stride, part * 4, {words[0], words[1], words[2], words[3]});
+          });
+    } else if (s.quads) {
+      constexpr int PARTS = WORDS * PER / 4;
+      const int part = threadIdx.x % PARTS, quads = s.channels / 4;
+      const bool exists = w.first + 4 * part < s.channels;
+      const uint4 *from = (const uint4 *)s.pieces.at[0] + start * quads + w.first / 4 + part;
+      work(
+          number<4>(), threadIdx.x / PARTS, threads / PARTS, pixels,
+          [&](int i, bool there, uint32_t *words) {
+            at_pixel(i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * quads); });
+          },
+          [&](int i, const uint32_t *words) {
+            uint32_t made[4 / PER];
+#pragma unroll
+            for (int k = 0; k < 4 / PER; k++) made[k] = word_of<PRECISION>(words[k * PER], words[k * PER + PER - 1]);
+            put_words(tile + i * stride, part * (4 / PER), made);
+          });
+    } else {
+      const int part = threadIdx.x % WORDS;
+      const float *from[PER]; // null beyond the last channel
+      int by_pixel[PER];
+#pragma unroll
+      for (int k = 0; k < PER; k++) {
+        int channel = w.first + part * PER + k;
+        from[k] = nullptr, by_pixel[k] = 0;
+#pragma unroll
+        for (int piece = 0; piece < 3; piece++) {
+          const int channels = (int)s.pieces.channels[piece];
+          if (channel >= 0 && channel < channels) from[k] = s.pieces.at[piece] + start * channels + channel, by_pixel[k] = channels;
+          channel -= channels;
+        }
+      }
+      work(
+          number<PER>(), threadIdx.x / WORDS, threads / WORDS, pixels,
+          [&](int i, bool there, uint32_t *words) {
+            at_pixel(i, there, [&](int pixel, bool inside) {
+#pragma unroll
+              for (int k = 0; k < PER; k++) get_words<1>(words + k, inside & (from[k] != nullptr), from[k] + (int64_t)pixel * by_pixel[k]);
+            });
+          },
+          [&](int i, const uint32_t *words) { tile[i * stride + place_of(part)] = word_of<PRECISION>(words[0], words[PER - 1]); });
+    }
+  }
+};
+
+// What has to be asked for and put at once.
+template <class Staging> __device__ inline void stage(uint32_t *tile, int stride, const tile_source &s, const tile_window &w, int threads) {
+  Staging now;
+  now.ask(s, w, threads);
+  now.put(tile, stride, s, w, threads);
 }
