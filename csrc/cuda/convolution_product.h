@@ -113,7 +113,8 @@ template <int PRECISION, int RUN, bool BY_RUNS> struct around {
   __device__ void ask(const tiled &p, const float (&bias)[RUN], bool there, int64_t pixel, int column) {
     const bool masked = there & (p.mask != nullptr), halves = PRECISION == RS_CONVOLVE_BF16 && p.halves & RS_HALVES_MASK;
     const int64_t at = pixel * p.columns + column;
-    const uint16_t *half = (const uint16_t *)p.mask + at;
+    const uint16_t *half = place_of_value((const uint16_t *)p.mask, at);
+    const float *mask_at = place_of_value(p.mask, at);
 #pragma unroll
     for (int k = 0; k < RUN; k++) {
       add[k] = bias[k];
@@ -121,17 +122,17 @@ template <int PRECISION, int RUN, bool BY_RUNS> struct around {
       const int channels = (int)p.out.channels[0];
       const bool added = there & (p.add != nullptr) & (column + k < channels), inside = masked & (column + k < p.columns);
       uint32_t word;
-      get_words<1>(&word, added, p.add + pixel * channels + column + k);
+      get_words<1>(&word, added, place_of_value(p.add, pixel * channels + column + k));
       if (added) add[k] += __uint_as_float(word);
       if (halves)
         mask[k] = inside ? __ldg(half + k) << 16 : 0;
       else
-        get_words<1>(mask + k, inside, p.mask + at + k);
+        get_words<1>(mask + k, inside, place_of_value(mask_at, k));
     }
     if (!BY_RUNS) return;
     constexpr int N = RUN == 8 ? 4 : 1;
-    get_words<N>(mask, masked & (column < p.columns), halves ? (const void *)half : p.mask + at);
-    get_words<N>(mask + N, masked & !halves & (column + N < p.columns), p.mask + at + N);
+    get_words<N>(mask, masked & (column < p.columns), halves ? (const void *)half : mask_at);
+    get_words<N>(mask + N, masked & !halves & (column + N < p.columns), place_of_value(mask_at, N));
   }
 
   __device__ void finish(const tiled &p, int64_t pixel, int column, const float (&sums)[RUN]) const {

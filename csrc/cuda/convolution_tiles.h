@@ -83,6 +83,15 @@ template <int N> __device__ static inline void get_words(uint32_t *words, bool i
 #endif
 }
 
+// values + at, where `values` may be null as long as nothing is read: sanitizers, which only the emulation has, mind the pointer.
+template <class Value> __device__ static inline const Value *place_of_value(const Value *values, int64_t at) {
+#ifdef RS_EMULATION
+  return (const Value *)((uintptr_t)values + at * (int64_t)sizeof(Value));
+#else
+  return values + at;
+#endif
+}
+
 // Latency is what staging is made of, so values are asked for before other work and put where they belong after it: as many as fit into
 // ROOM registers. Of N words each, value i of `count` is get(i, words) and then put(i, words); a thread has first, first + step ...
 template <int N, int ROOM> constexpr int values_of = ROOM / N < 24 ? ROOM / N : 24;
@@ -213,7 +222,8 @@ private:
           [&](int i, bool there, uint32_t *words) {
             at_pixel(i, there, [&](int pixel, bool inside) {
 #pragma unroll
-              for (int k = 0; k < PER; k++) get_words<1>(words + k, inside & (from[k] != nullptr), from[k] + (int64_t)pixel * by_pixel[k]);
+              for (int k = 0; k < PER; k++)
+                get_words<1>(words + k, inside & (from[k] != nullptr), place_of_value(from[k], (int64_t)pixel * by_pixel[k]));
             });
           },
           [&](int i, const uint32_t *words) { tile[i * stride + place_of(part)] = word_of<PRECISION>(words[0], words[PER - 1]); });
