@@ -12,13 +12,11 @@ import {
   volume,
 } from "../lib/index.ts";
 import { emulated } from "./support/emulated.ts";
+import { promise } from "./support/promise.ts";
 import { seededRandom } from "./support/random.ts";
 
 const on = { device: device() };
 const isGpu = on.device.name !== "cpu" && !emulated;
-
-/** What the docstring of `Precision` promises, as errors and as the gap between A and A.T. */
-const promise = { high: 1e-5, half: 5e-4 };
 
 function scan(side: number, views: number, precision: Precision): Operator {
   return operator(

@@ -13,10 +13,9 @@ import {
   sirt,
   volume,
 } from "../lib/index.ts";
+import { promise } from "./support/promise.ts";
 import { dot, norm, relativeL2 } from "./support/random.ts";
 
-/** What the docstring of `Precision` promises, as errors and as the gap between A and A.T. */
-const promise = { high: 1e-5, half: 5e-4 };
 const lower = ["high", "half"] as const;
 const on = { device: device() };
 const onGpu = on.device.name !== "cpu";

@@ -115,26 +115,16 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
-// What the rays of a block see of a plane, from where to where.
-void see_plane(const stack_view *view, const stack_block &block, int32_t s, double *low, double *high) {
-  *low = STACK_FAR, *high = -STACK_FAR;
-  for (int32_t v = 0; v < block.views; v++)
-    for (int end = 0; end < 2; end++) {
-      const double p = stack_voxel_of(view[block.view + v], block.column + end * (block.pieces * STACK_SIDE - 1), s);
-      *low = fmin(*low, p), *high = fmax(*high, p);
-    }
-}
-
 void make_segments(const stack_view *view, matrix_block *block) {
   const int32_t first = block->share.first, last = block->share.last - 1;
   while ((last - first) >> block->segment_bits >= MATRIX_SEGMENTS) block->segment_bits++;
   for (int32_t n = 0; first + (n << block->segment_bits) <= last; n++) {
     const int32_t from = first + (n << block->segment_bits), end = from + (1 << block->segment_bits), to = end < last ? end : last;
     matrix_segment *segment = &block->segment[n];
-    see_plane(view, block->share, from, &segment->low, &segment->high);
+    stack_see_plane(view, block->share, from, &segment->low, &segment->high);
     if (from == to) continue;
     double low, high;
-    see_plane(view, block->share, to, &low, &high);
+    stack_see_plane(view, block->share, to, &low, &high);
     segment->low_step = (low - segment->low) / (to - from), segment->high_step = (high - segment->high) / (to - from);
   }
 }

@@ -17,7 +17,7 @@ constexpr int32_t MATRIX_SEGMENTS = 16; // of a block; short enough that chords 
 struct matrix_block {
   stack_block share;
   int32_t tile_views;   // views of a tile: 1, 2 or 4, which divides those of the block
-  int32_t segment_bits; // planes of a segment
+  int32_t segment_bits; // a segment has 1 << segment_bits planes
   matrix_segment segment[MATRIX_SEGMENTS];
 };
 

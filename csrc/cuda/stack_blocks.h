@@ -32,6 +32,16 @@ static inline int32_t stack_stage(const stack_room &room, int32_t rows) {
   return count < STACK_MOST_PLANES ? (int32_t)count : STACK_MOST_PLANES;
 }
 
+// Between which positions the rays of a block cross a plane.
+static inline void stack_see_plane(const stack_view *views, const stack_block &block, int32_t s, double *low, double *high) {
+  *low = STACK_FAR, *high = -STACK_FAR;
+  for (int v = 0; v < block.views; v++)
+    for (int side = 0; side < 2; side++) {
+      const double p = stack_voxel_of(views[block.view + v], block.column + side * (block.pieces * STACK_SIDE - 1), s);
+      *low = fmin(*low, p), *high = fmax(*high, p);
+    }
+}
+
 // The planes that the rays of a block touch, and the most voxels that they see of one: 0 where the block touches none. Positions are
 // linear in the plane, so what lies between the outermost rays is widest on the first or the last plane.
 static inline int32_t stack_measure(const stack_plane &plane, const stack_view *views, stack_block *block) {
@@ -62,13 +72,8 @@ static inline int32_t stack_measure(const stack_plane &plane, const stack_view *
   }
   double most = 0;
   for (int end = 0; end < 2; end++) {
-    double low = INFINITY, high = -INFINITY;
-    for (int v = 0; v < block->views; v++)
-      for (int side = 0; side < 2; side++) {
-        const double p = stack_voxel_of(views[block->view + v], block->column + side * (block->pieces * STACK_SIDE - 1),
-                                        end ? block->last - 1 : block->first);
-        low = fmin(low, p), high = fmax(high, p);
-      }
+    double low, high;
+    stack_see_plane(views, *block, end ? block->last - 1 : block->first, &low, &high);
     most = fmax(most, floor(high - low + 2 * plane.slack) + 4); // wherever the lowest lies in its voxel
   }
   return (int32_t)fmin(most, INT32_MAX);
