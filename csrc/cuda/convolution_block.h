@@ -66,10 +66,11 @@ template <int PRECISION> __device__ static inline unsigned x_place(unsigned pixe
                                        : words_place<BLOCK_NARROW>(pixel, channel / 4) + channel % 4;
 }
 
-// All threads of a block meet, wherever their warps are in the source.
+// All threads of a block meet, wherever their warps are in the source. With their number named: without it, one place is expected
+// (compute-sanitizer's synccheck stops the kernel).
 __device__ static inline void residual_barrier() {
 #ifdef __CUDA_ARCH__
-  asm volatile("bar.sync 0;" ::: "memory");
+  asm volatile("bar.sync 1, %0;" ::"n"(BLOCK_THREADS) : "memory");
 #else
   __syncthreads();
 #endif
