@@ -31,7 +31,6 @@ TFJS_SPECS := $(BUILD)/tfjs_specs.cjs
 SOURCES := $(filter-out $(KERNELS:%=csrc/%.c),$(wildcard csrc/*.c))
 KERNEL_BUILD ?= $(BUILD)
 OBJECTS := $(SOURCES:csrc/%.c=$(BUILD)/%.o) $(foreach t,$(TARGETS),$(KERNELS:%=$(KERNEL_BUILD)/%_$(t).o))
-HEADERS := $(wildcard csrc/*.h)
 CPU_LIBRARY := $(BUILD)/libraysum.so
 
 # The CUDA library: the objects of the CPU library and those of csrc/cuda, cudart linked statically.
@@ -40,7 +39,6 @@ CUDA_ARCH ?= sm_90
 CUDA_FLAGS ?= -O3
 CUDA_SOURCES := $(wildcard csrc/cuda/*.cu)
 CUDA_OBJECTS := $(CUDA_SOURCES:csrc/cuda/%.cu=$(BUILD)/cuda/%.o)
-CUDA_HEADERS := $(wildcard csrc/cuda/*.h)
 CUDA_LIBRARY := $(BUILD)/libraysum_cuda.so
 
 # What is handed out: for every device that nvcc knows (-arch=all), and as PTX for those to come; DIST_ARCH=all-major is half the size.
@@ -93,9 +91,9 @@ $(CUDA_LIBRARY): $(OBJECTS) $(CUDA_OBJECTS)
 	$(NVCC) -shared -ccbin $(CC) -cudart static -arch=$(CUDA_ARCH) -Xlinker -z,nodelete,--exclude-libs,ALL,--as-needed -o $@.new $^ $(LDLIBS)
 	@mv $@.new $@
 
-$(BUILD)/cuda/%.o: csrc/cuda/%.cu $(CUDA_HEADERS) $(HEADERS) Makefile
+$(BUILD)/cuda/%.o: csrc/cuda/%.cu Makefile
 	@mkdir -p $(BUILD)/cuda
-	$(NVCC) -std=c++17 -arch=$(CUDA_ARCH) $(CUDA_FLAGS) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics,-Wall,-Wextra,-Werror -c -o $@ $<
+	$(NVCC) -std=c++17 -arch=$(CUDA_ARCH) $(CUDA_FLAGS) -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics,-Wall,-Wextra,-Werror -MMD -MP -c -o $@ $<
 
 dist:
 	$(MAKE) --no-print-directory BUILD=$(DIST) CFLAGS=-O3 CUDA_ARCH=$(DIST_ARCH) CUDA_FLAGS="-O3 --compress-mode=size" cpu cuda
@@ -111,24 +109,27 @@ $(EMULATED_LIBRARY): $(OBJECTS) $(EMULATED_OBJECTS)
 $(BUILD)/emulation_check: $(filter $(BUILD)/emulated/emulation/%,$(EMULATED_OBJECTS)) test/support/emulation_check.cc
 	$(CXX) $(EMULATED_FLAGS) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/emulated/%.o: csrc/cuda/% $(CUDA_HEADERS) $(HEADERS) $(wildcard $(EMULATION)/*.h) Makefile
+$(BUILD)/emulated/%.o: csrc/cuda/% Makefile
 	@mkdir -p $(dir $@)
-	$(CXX) $(EMULATED_FLAGS) $(if $(filter avx2,$(TARGETS)),$(FLAGS_avx2)) -x c++ -c -o $@ $<
+	$(CXX) $(EMULATED_FLAGS) $(if $(filter avx2,$(TARGETS)),$(FLAGS_avx2)) -x c++ -MMD -MP -c -o $@ $<
 
 $(BUILD):
 	@mkdir -p $@
 
 define kernel_rule
-$(KERNEL_BUILD)/%_$(1).o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
-	$$(CC) $$(ALL_CFLAGS) -ffp-contract=fast -fno-math-errno -DRS_TARGET=$(1) $$(FLAGS_$(1)) -c -o $$@ $$<
+$(KERNEL_BUILD)/%_$(1).o: csrc/%.c Makefile | $(BUILD)
+	$$(CC) $$(ALL_CFLAGS) -ffp-contract=fast -fno-math-errno -DRS_TARGET=$(1) $$(FLAGS_$(1)) -MMD -MP -c -o $$@ $$<
 endef
 $(foreach t,$(TARGETS),$(eval $(call kernel_rule,$(t))))
 
 # The texture law picks four neighbours for every lane: gcc uses gathers for that only where it is told that they are fast.
 $(KERNEL_BUILD)/astra_avx512.o: FLAGS_avx512 += -mtune=icelake-server
 
-$(BUILD)/%.o: csrc/%.c $(HEADERS) Makefile | $(BUILD)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+$(BUILD)/%.o: csrc/%.c Makefile | $(BUILD)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# Which headers every object was made from, as the compilers noted it.
+-include $(wildcard $(BUILD)/*.d $(BUILD)/cuda/*.d $(BUILD)/emulated/*.d $(BUILD)/emulated/*/*.d $(KERNEL_BUILD)/*.d)
 
 $(NODE_MODULES): package-lock.json
 	npm install --no-save --workspaces=false --no-audit --no-fund
