@@ -71,7 +71,7 @@ template <int power> __global__ void astra_back(astra_back_work work) {
     }
   }
   const float share = (float)(1 / (RS_TEXTURE_SCALE * subs));
-#pragma unroll
-  for (int k = 0; k < ASTRA_SLICES; k++)
-    if (z + k < work.depth) rs_finish(work.output, work.item, ((size_t)(z + k) * work.height + y) * work.width + x, share * sum[k]);
+  rs_finish_all<ASTRA_SLICES>(
+      work.output, work.item, [&](int k) { return z + k < work.depth; },
+      [&](int k) { return ((size_t)(z + k) * work.height + y) * work.width + x; }, [&](int k) { return share * sum[k]; });
 }

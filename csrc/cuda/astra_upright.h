@@ -110,10 +110,9 @@ template <int count> __global__ void __launch_bounds__(ASTRA_UPRIGHT_THREADS) as
 #pragma unroll
       for (int k = 0; k < count; k++) total[k] += sum[k] * (length[k] / (float)(s * s));
     }
-#pragma unroll
-    for (int k = 0; k < count; k++)
-      if (row + 32 * k < work.rows)
-        square += rs_finish(work.output, work.item, ((size_t)(row + 32 * k) * work.view_count + view) * work.columns + column, total[k]);
+    square += rs_finish_all<count>(
+        work.output, work.item, [&](int k) { return row + 32 * k < work.rows; },
+        [&](int k) { return ((size_t)(row + 32 * k) * work.view_count + view) * work.columns + column; }, [&](int k) { return total[k]; });
   }
   if (!work.squares) return;
   square = rs_block_sum(square);

@@ -251,10 +251,9 @@ __global__ void __launch_bounds__(THREADS, 3) back(general_problem p, rs_output 
     for (int n = 0; n < DEPTH; n++) total[n] += sum[n];
   }
   if (x >= p.shape[RS_X] || y >= p.shape[RS_Y]) return;
-  for (int n = 0; n < DEPTH; n++) {
-    const int32_t z = corner[0] + n;
-    if (z < p.shape[RS_Z]) rs_finish(output, 0, ((size_t)z * p.shape[RS_Y] + y) * p.shape[RS_X] + x, total[n]);
-  }
+  rs_finish_all<DEPTH>(
+      output, 0, [&](int n) { return corner[0] + n < p.shape[RS_Z]; },
+      [&](int n) { return ((size_t)(corner[0] + n) * p.shape[RS_Y] + y) * p.shape[RS_X] + x; }, [&](int n) { return total[n]; });
 }
 
 } // namespace

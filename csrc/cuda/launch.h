@@ -58,25 +58,58 @@ int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
 }
 #endif
 
-// Finishes the value that belongs at target[item + index]: `item` is where a batch item starts in target and measured, `index` counts
-// inside it, as weights do. Returns (measured - value)^2 where weights > 0 in mode RS_RESIDUAL and 0 otherwise.
-__device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value) {
+// What a value meets at target[item + index]: `item` is where a batch item starts in target and measured, `index` counts inside it, as
+// weights do.
+struct rs_met {
+  float other, weight; // what is measured or was there before
+};
+__device__ static inline rs_met rs_meet(const rs_output &output, size_t item, size_t index) {
+  switch (output.mode) {
+  case RS_STORE: return {0, 0};
+  case RS_ADD: return {output.target[item + index], 0};
+  case RS_RESIDUAL: return {output.measured[item + index], output.weights[index]};
+  default: return {output.target[item + index], output.weights[index]};
+  }
+}
+
+// Finishes a value that meets this. Returns (measured - value)^2 where weights > 0 in mode RS_RESIDUAL and 0 otherwise.
+__device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value, const rs_met &met) {
   float *target = output.target + item + index;
   switch (output.mode) {
   case RS_STORE: *target = value; return 0;
-  case RS_ADD: *target += value; return 0;
+  case RS_ADD: *target = met.other + value; return 0;
   case RS_RESIDUAL: {
-    float weight = output.weights[index], difference = output.measured[item + index] - value;
-    *target = weight * difference;
-    return weight > 0 ? difference * difference : 0;
+    const float difference = met.other - value;
+    *target = met.weight * difference;
+    return met.weight > 0 ? difference * difference : 0;
   }
   default: {
-    float next = *target + output.relaxation * output.weights[index] * value;
+    float next = met.other + output.relaxation * met.weight * value;
     next = next < output.minimum ? output.minimum : next;
     *target = next > output.maximum ? output.maximum : next;
     return 0;
   }
   }
+}
+__device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value) {
+  return rs_finish(output, item, index, value, rs_meet(output, item, index));
+}
+
+// Finishes those values 0 ... COUNT - 1 that are there, each at index(k). All is read before the first is written: a thread that reads
+// behind its own writes waits for memory every time.
+template <int COUNT, typename There, typename Index, typename Value>
+__device__ static inline double rs_finish_all(const rs_output &output, size_t item, There there, Index index, Value value) {
+  rs_met met[COUNT] = {};
+  size_t at[COUNT] = {};
+  float values[COUNT] = {};
+#pragma unroll
+  for (int k = 0; k < COUNT; k++)
+    if (there(k)) at[k] = index(k), values[k] = value(k), met[k] = rs_meet(output, item, at[k]);
+  double squares = 0;
+#pragma unroll
+  for (int k = 0; k < COUNT; k++)
+    if (there(k)) squares += rs_finish(output, item, at[k], values[k], met[k]);
+  return squares;
 }
 
 // Norms are summed in a fixed order, so that they are the same in every run: a kernel that calls rs_finish writes one float64 a block,

@@ -148,7 +148,7 @@ template <int VEC> __device__ static inline bool stack_join(const stack_target &
 template <int VEC, typename Width, typename Offset, typename Scale>
 __device__ static inline void stack_finish(const stack_target &target, const float *tile, int rows, int64_t chunk, Width width,
                                            Offset offset, Scale scale) {
-  constexpr int WIDTH = 32 * VEC;
+  constexpr int WIDTH = 32 * VEC, TOGETHER = 8;
   const int column = threadIdx.x % STACK_SIDE;
   for (int l = threadIdx.x / STACK_SIDE; l < WIDTH; l += blockDim.x / STACK_SIDE) {
     const int64_t lane = chunk * WIDTH + l;
@@ -156,10 +156,11 @@ __device__ static inline void stack_finish(const stack_target &target, const flo
     if (lane < target.lanes.count) {
       const stack_place place = stack_place_of(target.lanes, lane);
       const size_t item = (size_t)(place.item * target.lanes.item_size), unit = (size_t)(place.unit * target.lanes.unit_step) + column;
-      for (int row = 0; row < rows; row++)
-        if (column < width(row))
-          squares += rs_finish(target.output, item, unit + offset(row),
-                               scale(row) * tile[(row * STACK_SIDE + column) * STACK_TILE_STRIDE<VEC> + l]);
+      for (int first = 0; first < rows; first += TOGETHER)
+        squares += rs_finish_all<TOGETHER>(
+            target.output, item, [&](int k) { return first + k < rows && column < width(first + k); },
+            [&](int k) { return unit + offset(first + k); },
+            [&](int k) { return scale(first + k) * tile[((first + k) * STACK_SIDE + column) * STACK_TILE_STRIDE<VEC> + l]; });
     }
     if (!target.sums) continue;
     for (int half = STACK_SIDE / 2; half > 0; half /= 2) squares += __shfl_down_sync(0xffffffffu, squares, half, STACK_SIDE);

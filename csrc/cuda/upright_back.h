@@ -210,13 +210,15 @@ __global__ void __launch_bounds__(THREADS) back(upright_problem p, rs_output out
 #pragma unroll
     for (int cell = 0; cell < CELLS; cell++) store[(cell * WARPS + warp) * (DEPTH + 1) + 32 * k + lane] = total[k][cell];
   __syncthreads();
-  for (int32_t i = threadIdx.x; i < WARPS * CELLS * DEPTH; i += THREADS) {
-    const int32_t x = i % 8, y = i / 8 % 8, z = i / 64;
-    const int32_t at_x = (main == RS_X ? plane : low) + x, at_y = (main == RS_X ? low : plane) + y;
-    const float value = store[(main == RS_X ? y * WARPS + x : x * WARPS + y) * (DEPTH + 1) + z];
-    if (at_x < p.shape[RS_X] && at_y < p.shape[RS_Y] && slice + z < p.shape[RS_Z])
-      rs_finish(output, 0, ((size_t)(slice + z) * p.shape[RS_Y] + at_y) * p.shape[RS_X] + at_x, value);
-  }
+  const int x = threadIdx.x % 8, y = threadIdx.x / 8 % 8, cell = main == RS_X ? y * WARPS + x : x * WARPS + y;
+  const int32_t at_x = (main == RS_X ? plane : low) + x, at_y = (main == RS_X ? low : plane) + y;
+  if (at_x >= p.shape[RS_X] || at_y >= p.shape[RS_Y]) return;
+  constexpr int STEP = THREADS / (WARPS * CELLS), TOGETHER = 8; // slices
+  for (int first = threadIdx.x / (WARPS * CELLS); first < DEPTH; first += TOGETHER * STEP)
+    rs_finish_all<TOGETHER>(
+        output, 0, [&](int k) { return slice + first + k * STEP < p.shape[RS_Z]; },
+        [&](int k) { return ((size_t)(slice + first + k * STEP) * p.shape[RS_Y] + at_y) * p.shape[RS_X] + at_x; },
+        [&](int k) { return store[cell * (DEPTH + 1) + first + k * STEP]; });
 }
 
 } // namespace

@@ -121,11 +121,13 @@ __global__ void __launch_bounds__(THREADS, 3) forward(upright_problem p, rs_outp
     }
     __syncthreads();
     const int32_t place = p.order[number];
-    for (int32_t i = threadIdx.x; i < 32 * LAYERS_ * WARPS; i += THREADS) {
-      const int32_t y = first_row + i / WARPS, x = first_column + i % WARPS;
-      if (y < p.rows && x < p.columns)
-        square += rs_finish(output, 0, ((size_t)y * p.views + place) * p.columns + x, found[i % WARPS][i / WARPS]);
-    }
+    static_assert(THREADS % WARPS == 0, "a thread writes one column");
+    const int32_t x = first_column + threadIdx.x % WARPS;
+    const auto row = [&](int k) { return (k * THREADS + (int)threadIdx.x) / WARPS; };
+    square += rs_finish_all<LAYERS_>(
+        output, 0, [&](int k) { return x < p.columns && first_row + row(k) < p.rows; },
+        [&](int k) { return ((size_t)(first_row + row(k)) * p.views + place) * p.columns + x; },
+        [&](int k) { return found[threadIdx.x % WARPS][row(k)]; });
   }
   if (squares) {
     const double total = rs_block_sum(square);
