@@ -7,9 +7,9 @@ template <int PRECISION> __global__ void __launch_bounds__(BLOCK_THREADS, 1) res
   RS_SHARED(uint32_t, words);
   const residual_memory<PRECISION> m(words);
   switch (threadIdx.x / BLOCK_ROLE) {
-  case 0: return go_down(p, middle_layer<PRECISION>(p, m));
-  case 1: return go_down(p, first_layer<PRECISION>(p, m));
-  default: return go_down(p, last_layer<PRECISION>(p, m));
+  case 0: return go_down<middle_layer<PRECISION>>(p, m);
+  case 1: return go_down<first_layer<PRECISION>>(p, m);
+  default: return go_down<last_layer<PRECISION>>(p, m);
   }
 }
 

@@ -143,7 +143,7 @@ template <int PRECISION> struct first_layer {
                                                                lane % 4 * 2 + i % 2, channel_of<PRECISION>(i / 2 % 4, lane / 4));
   }
 
-  __device__ inline void begin(const residual_segment &) const {}
+  __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
 
   __device__ inline void go(const residual_segment &s, int n) const {
     if (n >= s.groups) return;
@@ -191,7 +191,7 @@ template <int PRECISION> struct middle_layer {
     for (int x = 0; x < 3; x++) places[x] = words_place<WORDS>(lane % 16 + x, lane / 16);
   }
 
-  __device__ inline void begin(const residual_segment &) const {}
+  __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
 
   __device__ inline void go(const residual_segment &s, int n) const {
     const int own = (n - 1) * BLOCK_DOWN + threadIdx.x % BLOCK_ROLE / 32;
@@ -229,11 +229,12 @@ template <int PRECISION> struct last_layer {
   static constexpr int WORDS = residual_memory<PRECISION>::WORDS, STEPS = residual_memory<PRECISION>::STEPS;
   const residual &p;
   const residual_memory<PRECISION> &m;
+  x_sender<PRECISION> x;
   uint32_t filter[9][STEPS][2];
   unsigned places[3];
   float bias[2];
 
-  __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory) {
+  __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory) {
     const int lane = threadIdx.x % 32, columns = (int)p.b.x.channels[0];
 #pragma unroll
     for (int i = 0; i < 9 * STEPS * 2; i++)
@@ -248,32 +249,15 @@ template <int PRECISION> struct last_layer {
     for (int x = 0; x < 3; x++) places[x] = words_place<WORDS>(threadIdx.x % BLOCK_ROLE / 32 * 16 + lane % 16 + x, lane / 16);
   }
 
-  // Sends group n of x's rows: 4 rows from row 4 n - 3 of the segment on.
-  __device__ inline void send(const residual_segment &s, int n) const {
-    float *to = m.x + n % 3 * (BLOCK_DOWN * BLOCK_PITCH * BLOCK_NARROW);
+  __device__ static inline void begin(const residual &p, const residual_memory<PRECISION> &m, const residual_segment &s) {
+    const x_sender<PRECISION> x(p, m);
 #pragma unroll 1
-    for (int i = threadIdx.x % BLOCK_ROLE; i < BLOCK_DOWN * BLOCK_PITCH; i += BLOCK_ROLE) {
-      const int row = i / BLOCK_PITCH, pixel = i % BLOCK_PITCH;
-      const int y = s.top + 4 * n - 3 + row, x = s.left - 3 + pixel;
-      const bool inside = y >= 0 && y < p.height && x >= 0 && x < p.width;
-      const unsigned at = inside ? s.first + y * p.width + x : 0;
-#pragma unroll
-      for (int channel = 0; channel < BLOCK_NARROW; channel++)
-        residual_send(to + row * (BLOCK_PITCH * BLOCK_NARROW) + x_place<PRECISION>(pixel, channel),
-                      p.x[channel] + (uint64_t)at * p.steps[channel], inside && channel < p.channels);
-    }
-  }
-
-  __device__ inline void begin(const residual_segment &s) const {
-#pragma unroll 1
-    for (int n = 0; n < 2; n++) send(s, n);
-    residual_arrived();
+    for (int n = 0; n < 2; n++) x.send(s, n);
   }
 
   __device__ inline void go(const residual_segment &s, int n) const {
-    if (n + 2 <= s.groups) send(s, n + 2);
+    if (n + 2 <= s.groups) x.send(s, n + 2);
     if (n > 2 && p.b.out) put(s, n - 2);
-    residual_arrived();
   }
 
   // Rows 4 n - 4 ... 4 n - 1 of the result.

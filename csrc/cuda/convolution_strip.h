@@ -102,15 +102,64 @@ __device__ inline uint32_t filter_word(const float *filter, int channels, int co
   return PER == 1 ? rs_tf32(low) : rs_bf16(low, high);
 }
 
+// How a thread of 128 sends x: two channels of a pixel, and of those 32 and 64 behind it. So a warp's numbers meet no bank twice.
+template <int PRECISION> struct x_sender {
+  const residual &p;
+  float *first;       // of shared memory
+  unsigned places[2]; // of a pixel's channels
+  const float *from[2];
+  unsigned steps[2];
+  bool there[2];
+
+  __device__ inline x_sender(const residual &of, const residual_memory<PRECISION> &m) : p(of), first(m.x) {
+    const int i = threadIdx.x % BLOCK_ROLE;
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      const int channel = PRECISION == RS_CONVOLVE_TF32 ? i % 4 * 2 + k : i % 4 + k * 4;
+      places[k] = x_place<PRECISION>(i / 4, channel);
+      from[k] = p.x[channel], steps[k] = p.steps[channel], there[k] = channel < p.channels;
+    }
+  }
+
+  // Group n of x's rows: 4 rows from row 4 n - 3 of the segment on.
+  __device__ inline void send(const residual_segment &s, int n) const {
+    constexpr int ROW = BLOCK_PITCH * BLOCK_NARROW;
+    const int pixel = threadIdx.x % BLOCK_ROLE / 4;
+    float *to = first + n % 3 * (BLOCK_DOWN * ROW);
+#pragma unroll 1
+    for (int right = 0; right < BLOCK_PITCH; right += 32) {
+      if (pixel + right >= BLOCK_PITCH) break;
+      const int x = s.left - 3 + pixel + right;
+#pragma unroll
+      for (int row = 0; row < BLOCK_DOWN; row++) {
+        const int y = s.top + 4 * n - 3 + row;
+        const bool inside = x >= 0 && x < p.width && y >= 0 && y < p.height;
+        const unsigned at = inside ? s.first + y * p.width + x : 0;
+#pragma unroll
+        for (int k = 0; k < 2; k++)
+          residual_send(to + row * ROW + right * BLOCK_NARROW + places[k], from[k] + (uint64_t)at * steps[k], inside & there[k]);
+      }
+    }
+  }
+};
+
 // All turns of all segments of this block, for one of its convolutions.
-template <class ROLE> __device__ inline void go_down(const residual &p, const ROLE &role) {
-  for (int job = blockIdx.x; job < p.jobs; job += gridDim.x) {
-    const residual_segment s = segment_at(p, job);
-    role.begin(s);
+template <class ROLE, class MEMORY> __device__ inline void go_down(const residual &p, const MEMORY &m) {
+  int job = blockIdx.x;
+  residual_segment s = segment_at(p, job);
+  ROLE::begin(p, m, s);
+  const ROLE role(p, m); // brings its filter while x is on its way
+  for (;;) {
+    residual_arrived();
     residual_barrier();
     for (int turn = 0; turn < s.groups + 2; turn++) {
       role.go(s, turn);
+      residual_arrived();
       residual_barrier();
     }
+    job += gridDim.x;
+    if (job >= p.jobs) return;
+    s = segment_at(p, job);
+    ROLE::begin(p, m, s);
   }
 }
