@@ -208,8 +208,8 @@ int32_t rs_tensor_residual_block(const int64_t *block) {
   b.out = (float *)optional_floats(&check, block[RS_BLOCK_OUT], counts[0], "out");
   for (int k = 0; k < 2; k++) {
     b.kept[k] = (float *)optional_floats(&check, block[RS_BLOCK_KEPT + k], counts[k + 1], "activation");
-    if (!check.status && (uintptr_t)b.kept[k] % 8)
-      check.status = rs_fail(RS_EARGUMENT, "activation %d does not begin at a multiple of 8 bytes", k);
+    if (!check.status && (uintptr_t)b.kept[k] % 16)
+      check.status = rs_fail(RS_EARGUMENT, "activation %d does not begin at a multiple of 16 bytes", k);
   }
   float *const written[3] = {b.out, b.kept[0], b.kept[1]};
   for (int k = 0; k < 3; k++) {

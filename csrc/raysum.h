@@ -117,7 +117,8 @@ enum rs_convolution_shape { RS_AT_BATCH = 0, RS_AT_IN = 1, RS_AT_IN_CHANNELS = 4
 enum rs_fused_operand { RS_FUSED_OUT = 0, RS_FUSED_OUT_CHANNELS = 3, RS_FUSED_A = 6, RS_FUSED_A_CHANNELS = 9, RS_FUSED_B = 12, RS_FUSED_BIAS = 13, RS_FUSED_ADD = 14, RS_FUSED_MASK = 15, RS_FUSED_RELU = 16, RS_FUSED_HALVES = 17, RS_FUSED_NUMBERS = 18 };
 enum rs_fused_halves { RS_HALVES_A = 1, RS_HALVES_OUT = 2, RS_HALVES_B = 4, RS_HALVES_MASK = 8 }; // added up: arrays that hold bf16 numbers, two in the room of a float; in precision BF16, one array, channels a multiple of 8
 // What rs_tensor_residual_block works on: extents, precision, counts of channels of x (three, 0: none) and of the two activations, then device
-// pointers: x, filters, biases (0: none), the result and the activations, each of which may be 0. Those are bf16 numbers with HALVES.
+// pointers: x, filters, biases (0: none), the result and the activations, each of which may be 0. Those are bf16 numbers with HALVES, and begin
+// at a multiple of 16 bytes.
 enum rs_block_operand { RS_BLOCK_BATCH = 0, RS_BLOCK_HEIGHT = 1, RS_BLOCK_WIDTH = 2, RS_BLOCK_PRECISION = 3, RS_BLOCK_X_CHANNELS = 4, RS_BLOCK_CHANNELS = 7, RS_BLOCK_X = 9, RS_BLOCK_FILTERS = 12, RS_BLOCK_BIASES = 15, RS_BLOCK_OUT = 18, RS_BLOCK_KEPT = 19, RS_BLOCK_HALVES = 21, RS_BLOCK_NUMBERS = 22 };
 
 RS_API int32_t rs_tensor_fill(int32_t type, int64_t out, int64_t count, double value); // out = value

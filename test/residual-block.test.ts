@@ -225,7 +225,7 @@ describe("a residual block as one kernel", () => {
     refused(call({ BLOCK_OUT: [x] }), "EARGUMENT", /^out and x share memory$/);
     refused(call({ BLOCK_KEPT: [activation, activation] }), "EARGUMENT", /^out and activation share memory$/);
     const odd = { BLOCK_BATCH: [1, 4, 4, ConvolutionPrecision.CONVOLVE_TF32], BLOCK_KEPT: [activation, second + 4n] };
-    refused(call(odd), "EARGUMENT", /^activation 1 does not begin at a multiple of 8 bytes$/);
+    refused(call(odd), "EARGUMENT", /^activation 1 does not begin at a multiple of 16 bytes$/);
     for (const pointer of [x, out, activation, second, ...filters]) calls.rs_free(pointer);
   });
 });

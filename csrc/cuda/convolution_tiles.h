@@ -84,9 +84,9 @@ template <int N> __device__ static inline void get_words(uint32_t *words, bool i
 }
 
 // values + at, where `values` may be null as long as nothing is read: sanitizers, which only the emulation has, mind the pointer.
-template <class Value> __device__ static inline const Value *place_of_value(const Value *values, int64_t at) {
+template <class Value> __device__ static inline Value *place_of_value(Value *values, int64_t at) {
 #ifdef RS_EMULATION
-  return (const Value *)((uintptr_t)values + at * (int64_t)sizeof(Value));
+  return (Value *)((uintptr_t)values + at * (int64_t)sizeof(Value));
 #else
   return values + at;
 #endif
