@@ -57,21 +57,27 @@ struct tile_window {
   int rows, top, left, first;
 };
 
+__device__ static inline void expect_line(uintptr_t at) {
+#ifdef __CUDA_ARCH__
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#else
+  (void)at;
+#endif
+}
+
 // Has a window of images, or of null, with `bytes` a pixel brought to the second-level cache, from where it comes several times as soon.
 __device__ static inline void expect(const void *images, int64_t bytes, int height, int width, const tile_window &w, int columns,
                                      int threads) {
   constexpr int LINE = 128, TOGETHER = 16; // threads of a row
   const int left = w.left < 0 ? 0 : w.left, right = w.left + columns < width ? w.left + columns : width;
-  if (images)
-    for (int y = w.top + (int)threadIdx.x / TOGETHER; y < w.top + w.rows; y += threads / TOGETHER) {
-      if ((unsigned)y >= (unsigned)height) continue;
-      const uintptr_t row = (uintptr_t)images + (w.image * height + y) * width * bytes, end = row + right * bytes;
-      for (uintptr_t line = (row + left * bytes) / LINE * LINE + threadIdx.x % TOGETHER * LINE; line < end; line += TOGETHER * LINE)
-#ifdef __CUDA_ARCH__
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(line))
-#endif
-            ;
-    }
+#pragma unroll 1
+  for (int y = w.top + (int)threadIdx.x / TOGETHER; images && y < w.top + w.rows; y += threads / TOGETHER) {
+    if ((unsigned)y >= (unsigned)height) continue;
+    const uintptr_t row = (uintptr_t)images + (w.image * height + y) * width * bytes;
+#pragma unroll 1
+    for (uintptr_t at = (row + left * bytes) / LINE * LINE + threadIdx.x % TOGETHER * LINE; at < row + right * bytes; at += TOGETHER * LINE)
+      expect_line(at);
+  }
 }
 __device__ static inline void expect(const tile_source &s, const tile_window &w, int columns, int threads) {
 #pragma unroll
