@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
     // ACROSS: columns of the filter, without branches between products where there are 3.
     const auto multiply = [&](auto across) {
       for (int row = group; row < TILE_ROWS; row += FILTER_GROUPS)
-#pragma unroll
+#pragma unroll(sides::AHEAD && !sides::BOTH ? 1 : 4) // as registers allow
         for (int column = 0; column < TILE_COLUMNS; column += DEPTH) {
           const uint32_t *out_at = output + (row * TILE_COLUMNS + column) * sides::OUT_STRIDE;
           const uint32_t *in_at = input + ((row + tap_y) * PITCH + column) * sides::IN_STRIDE;
