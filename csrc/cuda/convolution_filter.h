@@ -18,9 +18,10 @@ template <int PRECISION, int EIGHTS, bool SWAPPED> struct filter_sides {
   static constexpr int IN = SWAPPED ? NARROW : WIDE, OUT = SWAPPED ? WIDE : NARROW; // channels
   static constexpr int IN_WORDS = SWAPPED ? NARROW_WORDS : WIDE_WORDS, OUT_WORDS = SWAPPED ? WIDE_WORDS : NARROW_WORDS;
   static constexpr int IN_STRIDE = turned_stride<PRECISION, IN_WORDS>, OUT_STRIDE = turned_stride<PRECISION, OUT_WORDS>;
-  // The sums leave registers for values of the next tile of both sides, or of one.
-  static constexpr bool BOTH = EIGHTS == 1;
-  static constexpr int IN_ROOM = BOTH ? 60 : 32, OUT_ROOM = BOTH ? 44 : 24;
+  // The sums leave registers for values of the next tile of both sides, or of one in bf16. A tile of tf32 is sent, and two blocks take
+  // turns at sending and multiplying.
+  static constexpr bool BOTH = EIGHTS == 1, AHEAD = BOTH || PER == 2;
+  static constexpr int IN_ROOM = !BOTH ? 32 : SWAPPED ? 16 * PER : 60, OUT_ROOM = !BOTH ? 24 : SWAPPED ? 44 : 12 * PER;
   static constexpr int WORDS = (TILE_ROWS + 2) * PITCH * IN_STRIDE + TILE_ROWS * TILE_COLUMNS * OUT_STRIDE;
 };
 
@@ -43,6 +44,8 @@ template <int PRECISION, int EIGHTS> __device__ inline void narrow_words(uint32_
   }
 }
 
+template <int COLUMNS> struct filter_columns { static constexpr int most = COLUMNS; };
+
 // p's result is the output's gradient's image: tiles are of its pixels. `gradient` are its channels.
 template <int PRECISION, int EIGHTS, bool SWAPPED>
 __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_source gradient, float *partials) {
@@ -55,7 +58,8 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
   const int first_in = (int)blockIdx.y / tiles_out * sides::IN, first_out = (int)blockIdx.y % tiles_out * sides::OUT;
   float sums[3][2][EIGHTS][4] = {};
   // The next tile, or what of it fits beside the sums, is on its way from device memory while this one is worked off.
-  staging<PRECISION, sides::IN_WORDS, PITCH, sides::IN_ROOM, false> next_input;
+  using input_staging = staging<PRECISION, sides::IN_WORDS, PITCH, sides::IN_ROOM, false>;
+  input_staging next_input;
   using output_staging = staging<PRECISION, sides::OUT_WORDS, TILE_COLUMNS, sides::OUT_ROOM, false>;
   output_staging next_output;
   const auto input_at = [&](const tile_place &place) {
@@ -65,12 +69,17 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
   tile_place place = tile_at(p, blockIdx.x);
   for (bool begun = false;; begun = true) {
     if (place.image < p.images) {
-      next_input.ask(p.source, input_at(place), FILTER_THREADS);
+      if (!sides::BOTH && begun && gridDim.y == 1) { // all channels
+        expect(p.source, input_at(place), PITCH, FILTER_THREADS);
+        expect(gradient, output_at(place), TILE_COLUMNS, FILTER_THREADS);
+      }
+      if constexpr (sides::AHEAD) next_input.ask(p.source, input_at(place), FILTER_THREADS);
       if constexpr (sides::BOTH) next_output.ask(gradient, output_at(place), FILTER_THREADS);
     }
-    if (begun && tap_y < p.taps_y)
+    // ACROSS: columns of the filter, without branches between products where there are 3.
+    const auto multiply = [&](auto across) {
       for (int row = group; row < TILE_ROWS; row += FILTER_GROUPS)
-#pragma unroll
+#pragma unroll(sides::AHEAD && !sides::BOTH ? 1 : 4) // as registers allow
         for (int column = 0; column < TILE_COLUMNS; column += DEPTH) {
           const uint32_t *out_at = output + (row * TILE_COLUMNS + column) * sides::OUT_STRIDE;
           const uint32_t *in_at = input + ((row + tap_y) * PITCH + column) * sides::IN_STRIDE;
@@ -80,8 +89,7 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
           } else
             narrow_words<PRECISION, EIGHTS>(right, out_at, sides::OUT_STRIDE);
 #pragma unroll
-          for (int x = 0; x < 3; x++) {
-            if (x >= p.taps_x) break;
+          for (int x = 0; x < decltype(across)::most; x++) {
             if (SWAPPED)
               narrow_words<PRECISION, EIGHTS>(right, in_at + x * sides::IN_STRIDE, sides::IN_STRIDE);
             else
@@ -93,13 +101,22 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
               for (int n = 0; n < EIGHTS; n++) rs_multiply<PRECISION>(sums[x][m][n], left[m], right[n]);
           }
         }
+    };
+    if (begun && tap_y < p.taps_y) p.taps_x == 1 ? multiply(filter_columns<1>()) : multiply(filter_columns<3>());
     __syncthreads(); // the last tile was read
     if (place.image >= p.images) break;
-    next_input.put(input, sides::IN_STRIDE, p.source, input_at(place), FILTER_THREADS);
+    if constexpr (sides::AHEAD)
+      next_input.put(input, sides::IN_STRIDE, p.source, input_at(place), FILTER_THREADS);
+    else
+      stage<input_staging>(input, sides::IN_STRIDE, p.source, input_at(place), FILTER_THREADS);
     if constexpr (sides::BOTH)
       next_output.put(output, sides::OUT_STRIDE, gradient, output_at(place), FILTER_THREADS);
     else
       stage<output_staging>(output, sides::OUT_STRIDE, gradient, output_at(place), FILTER_THREADS);
+    if constexpr (!sides::AHEAD) {
+      staged<input_staging>(input, sides::IN_STRIDE, p.source, input_at(place), FILTER_THREADS);
+      staged<output_staging>(output, sides::OUT_STRIDE, gradient, output_at(place), FILTER_THREADS);
+    }
     __syncthreads();
     place = tile_after(p, place);
   }

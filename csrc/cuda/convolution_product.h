@@ -107,42 +107,40 @@ __device__ inline void put_channel(const tiled &p, int64_t pixel, int channel, f
 // result may take the mask's place: a thread reads the mask where it is going to write, before it does, and no other thread does either.
 // BY_RUNS: p.runs.
 template <int PRECISION, int RUN, bool BY_RUNS> struct around {
-  float add[RUN];
-  uint32_t mask[RUN]; // as it lies in memory
+  uint32_t add[BY_RUNS ? 1 : RUN], mask[RUN]; // as they lie in memory: who adds here waits here
 
-  __device__ void ask(const tiled &p, const float (&bias)[RUN], bool there, int64_t pixel, int column) {
+  __device__ static bool adds(const tiled &p, int channel) { return !BY_RUNS && p.add && channel < (int)p.out.channels[0]; }
+
+  __device__ void ask(const tiled &p, bool there, int64_t pixel, int column) {
     const bool masked = there & (p.mask != nullptr), halves = PRECISION == RS_CONVOLVE_BF16 && p.halves & RS_HALVES_MASK;
     const int64_t at = pixel * p.columns + column;
     const uint16_t *half = place_of_value((const uint16_t *)p.mask, at);
     const float *mask_at = place_of_value(p.mask, at);
+    if constexpr (BY_RUNS) {
+      constexpr int N = RUN == 8 ? 4 : 1;
+      get_words<N>(mask, masked & (column < p.columns), halves ? (const void *)half : mask_at);
+      get_words<N>(mask + N, masked & !halves & (column + N < p.columns), place_of_value(mask_at, N));
+    } else
 #pragma unroll
-    for (int k = 0; k < RUN; k++) {
-      add[k] = bias[k];
-      if (BY_RUNS) continue;
-      const int channels = (int)p.out.channels[0];
-      const bool added = there & (p.add != nullptr) & (column + k < channels), inside = masked & (column + k < p.columns);
-      uint32_t word;
-      get_words<1>(&word, added, place_of_value(p.add, pixel * channels + column + k));
-      if (added) add[k] += __uint_as_float(word);
-      if (halves)
-        mask[k] = inside ? __ldg(half + k) << 16 : 0;
-      else
-        get_words<1>(mask + k, inside, place_of_value(mask_at, k));
-    }
-    if (!BY_RUNS) return;
-    constexpr int N = RUN == 8 ? 4 : 1;
-    get_words<N>(mask, masked & (column < p.columns), halves ? (const void *)half : mask_at);
-    get_words<N>(mask + N, masked & !halves & (column + N < p.columns), place_of_value(mask_at, N));
+      for (int k = 0; k < RUN; k++) {
+        const bool inside = masked & (column + k < p.columns);
+        get_words<1>(add + k, there & adds(p, column + k), place_of_value(p.add, pixel * p.out.channels[0] + column + k));
+        if (halves)
+          mask[k] = inside ? __ldg(half + k) << 16 : 0;
+        else
+          get_words<1>(mask + k, inside, place_of_value(mask_at, k));
+      }
   }
 
-  __device__ void finish(const tiled &p, int64_t pixel, int column, const float (&sums)[RUN]) const {
+  __device__ void finish(const tiled &p, int64_t pixel, int column, const float (&sums)[RUN], const float (&bias)[RUN]) const {
     if (column >= p.columns) return;
     const bool packed = BY_RUNS && PRECISION == RS_CONVOLVE_BF16 && p.halves & RS_HALVES_MASK;
     float values[RUN];
 #pragma unroll
     for (int k = 0; k < RUN; k++) {
       const uint32_t word = !packed ? mask[k] : k % 2 ? mask[k / 2] & 0xffff0000 : mask[k / 2] << 16;
-      values[k] = finished(p, sums[k], add[k], p.mask ? __uint_as_float(word) : 1);
+      const float more = adds(p, column + k) ? bias[k] + __uint_as_float(add[BY_RUNS ? 0 : k]) : bias[k];
+      values[k] = finished(p, sums[k], more, p.mask ? __uint_as_float(word) : 1);
     }
     const int64_t at = pixel * p.columns + column;
     const bool halves = PRECISION == RS_CONVOLVE_BF16 && p.halves & RS_HALVES_OUT;
@@ -187,14 +185,14 @@ __device__ inline void finish_tile(const tiled &p, const tile_place &place, int 
     for (int i = 0; i < TOGETHER; i++) {
       const int k = first + i, y = place.top + 2 * warp + k / 4, x = place.left + k % 4 * 8 + lane / 4;
       pixels[i] = y < p.height && x < p.width ? y * p.width + x : -1;
-      arounds[i].ask(p, bias, pixels[i] >= 0, start + pixels[i], column);
+      arounds[i].ask(p, pixels[i] >= 0, start + pixels[i], column);
     }
 #pragma unroll
     for (int i = 0; i < TOGETHER; i++) {
       float run[RUN];
 #pragma unroll
       for (int k = 0; k < RUN; k++) run[k] = sums[i / 2][k % EIGHTS][i % 2 * 2 + k / EIGHTS];
-      if (pixels[i] >= 0) arounds[i].finish(p, start + pixels[i], column, run);
+      if (pixels[i] >= 0) arounds[i].finish(p, start + pixels[i], column, run, bias);
     }
 #pragma unroll
     for (int i = 0; i < 4 * EIGHTS * 4; i++) {
@@ -225,6 +223,12 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, product_blocks<STEPS * 8 * rs
   tile_place here = {}, place = tile_at(p, blockIdx.x);
   int first = 0;
   for (bool begun = false;; begun = true) {
+    // What surrounds the result, if these are the last channels and all columns: there are no registers to ask for it now.
+    if (begun && first == 0 && gridDim.y == 1) {
+      const tile_window result = {here.image, TILE_ROWS, here.top, here.left, 0};
+      expect(p.mask, p.columns * (p.halves & RS_HALVES_MASK ? 2 : 4), p.height, p.width, result, TILE_COLUMNS, PRODUCT_THREADS);
+      expect(p.add, p.out.channels[0] * 4, p.height, p.width, result, TILE_COLUMNS, PRODUCT_THREADS);
+    }
     if (place.image < p.images) next.ask(p.source, window_at(place, first), PRODUCT_THREADS);
     if (begun) {
       const uint32_t *right_at = filter;

@@ -57,6 +57,33 @@ struct tile_window {
   int rows, top, left, first;
 };
 
+__device__ static inline void expect_line(uintptr_t at) {
+#ifdef __CUDA_ARCH__
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#else
+  (void)at;
+#endif
+}
+
+// Has a window of images, or of null, with `bytes` a pixel brought to the second-level cache, from where it comes several times as soon.
+__device__ static inline void expect(const void *images, int64_t bytes, int height, int width, const tile_window &w, int columns,
+                                     int threads) {
+  constexpr int LINE = 128, TOGETHER = 16; // threads of a row
+  const int left = w.left < 0 ? 0 : w.left, right = w.left + columns < width ? w.left + columns : width;
+#pragma unroll 1
+  for (int y = w.top + (int)threadIdx.x / TOGETHER; images && y < w.top + w.rows; y += threads / TOGETHER) {
+    if ((unsigned)y >= (unsigned)height) continue;
+    const uintptr_t row = (uintptr_t)images + (w.image * height + y) * width * bytes;
+#pragma unroll 1
+    for (uintptr_t at = (row + left * bytes) / LINE * LINE + threadIdx.x % TOGETHER * LINE; at < row + right * bytes; at += TOGETHER * LINE)
+      expect_line(at);
+  }
+}
+__device__ static inline void expect(const tile_source &s, const tile_window &w, int columns, int threads) {
+#pragma unroll
+  for (int k = 0; k < 3; k++) expect(s.pieces.at[k], s.pieces.channels[k] * (s.halves ? 2 : 4), s.height, s.width, w, columns, threads);
+}
+
 // N words, 1 or 4, of device memory, or zeros. They are asked for where this stands, not where they are used, and without a branch.
 template <int N> __device__ static inline void get_words(uint32_t *words, bool inside, const void *from) {
 #ifdef __CUDA_ARCH__
@@ -80,6 +107,22 @@ template <int N> __device__ static inline void get_words(uint32_t *words, bool i
                  : "l"(from), "r"((unsigned)inside));
 #else
   for (int k = 0; k < N; k++) words[k] = inside ? __ldg((const uint32_t *)from + k) : 0;
+#endif
+}
+
+// Sixteen bytes, or zeros, go to shared memory by themselves, through no register; sent_arrived waits for what this thread has sent.
+__device__ static inline void send_words(uint32_t *to, bool inside, const void *from) {
+#if RS_PRODUCTS
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from),
+               "r"(inside ? 16 : 0)
+               : "memory");
+#else
+  get_words<4>(to, inside, from);
+#endif
+}
+__device__ static inline void sent_arrived() {
+#if RS_PRODUCTS
+  asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
 
@@ -126,6 +169,7 @@ template <int PRECISION> __device__ static inline uint32_t word_of(uint32_t low,
 // Brings rows of COLUMNS pixels into a tile: WORDS words a pixel, `stride` words from pixel to pixel. By `threads` threads. PAIRED: of 8
 // words, the even ones come before the odd ones.
 template <int PRECISION, int WORDS, int COLUMNS, int ROOM, bool PAIRED> struct staging {
+  static constexpr int PER = rs_per_word<PRECISION>;
   uint32_t room[ROOM];
 
   __device__ void ask(const tile_source &s, const tile_window &w, int threads) {
@@ -140,8 +184,30 @@ template <int PRECISION, int WORDS, int COLUMNS, int ROOM, bool PAIRED> struct s
     });
   }
 
+  // Without registers: words are sent to their places as they are, and rounded there by the threads that sent them.
+  __device__ static bool sends(const tile_source &s) { return PER == 1 && !PAIRED && s.quads; }
+
+  __device__ static void send(uint32_t *tile, int stride, const tile_source &s, const tile_window &w, int threads) {
+    constexpr int PARTS = WORDS / 4;
+    const int part = threadIdx.x % PARTS, quads = s.channels / 4;
+    const bool exists = w.first + 4 * part < s.channels;
+    const uint4 *from = (const uint4 *)s.pieces.at[0] + w.image * s.height * s.width * quads + w.first / 4 + part;
+    for (int i = threadIdx.x / PARTS; i < w.rows * COLUMNS; i += threads / PARTS)
+      at_pixel(s, w, i, exists,
+               [&](int pixel, bool inside) { send_words(tile + i * stride + part * 4, inside, from + (int64_t)pixel * quads); });
+  }
+
+  __device__ static void round_sent(uint32_t *tile, int stride, const tile_window &w, int threads) {
+    constexpr int PARTS = WORDS / 4;
+#pragma unroll 4
+    for (int i = threadIdx.x / PARTS; i < w.rows * COLUMNS; i += threads / PARTS) {
+      uint4 *at = (uint4 *)(tile + i * stride + threadIdx.x % PARTS * 4), words = *at;
+      const auto rounded = [](uint32_t word) { return word_of<PRECISION>(word, word); };
+      *at = make_uint4(rounded(words.x), rounded(words.y), rounded(words.z), rounded(words.w));
+    }
+  }
+
 private:
-  static constexpr int PER = rs_per_word<PRECISION>;
   template <int N> struct number { static constexpr int value = N; };
 
   // Puts words of a pixel, from number `word` on.
@@ -162,17 +228,18 @@ private:
   }
   __device__ static int place_of(int word) { return PAIRED ? word / 8 * 8 + word % 2 * 4 + word % 8 / 2 : word; }
 
+  // Calls get(pixel of the image, whether it exists) for pixel i of the tile.
+  template <class Get> __device__ static void at_pixel(const tile_source &s, const tile_window &w, int i, bool there, Get get) {
+    const int y = w.top + i / COLUMNS, x = w.left + i % COLUMNS;
+    get((int)((unsigned)y * s.width + x), there & ((unsigned)y < (unsigned)s.height) & ((unsigned)x < (unsigned)s.width)); // no branches
+  }
+
   // work(words of a value, first, step, count, get, put), in the one of three ways that the source can be read in. Values are of pixels:
   // a thread has always the same channels.
   template <class Work>
   __device__ static void each_way(const tile_source &s, const tile_window &w, int threads, uint32_t *tile, int stride, Work work) {
     const int64_t start = w.image * s.height * s.width; // pixels before this image
     const int pixels = w.rows * COLUMNS;
-    // Calls get(pixel of the image, whether it exists) for a pixel of the tile.
-    const auto at_pixel = [&](int i, bool there, auto get) {
-      const int y = w.top + i / COLUMNS, x = w.left + i % COLUMNS;
-      get((int)((unsigned)y * s.width + x), there & ((unsigned)y < (unsigned)s.height) & ((unsigned)x < (unsigned)s.width)); // no branches
-    };
     if (PER == 2 && s.halves) {
       constexpr int PARTS = WORDS / 4; // of a pixel: 8 channels each
       const int part = threadIdx.x % PARTS, eighths = s.channels / 8;
@@ -181,7 +248,8 @@ private:
       work(
           number<4>(), threadIdx.x / PARTS, threads / PARTS, pixels,
           [&](int i, bool there, uint32_t *words) {
-            at_pixel(i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * eighths); });
+            at_pixel(s, w, i, there && exists,
+                     [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * eighths); });
           },
           [&](int i, const uint32_t *words) {
             put_words(tile + i * stride, part * 4, {words[0], words[1], words[2], words[3]});
@@ -194,7 +262,7 @@ private:
       work(
           number<4>(), threadIdx.x / PARTS, threads / PARTS, pixels,
           [&](int i, bool there, uint32_t *words) {
-            at_pixel(i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * quads); });
+            at_pixel(s, w, i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * quads); });
           },
           [&](int i, const uint32_t *words) {
             uint32_t made[4 / PER];
@@ -220,7 +288,7 @@ private:
       work(
           number<PER>(), threadIdx.x / WORDS, threads / WORDS, pixels,
           [&](int i, bool there, uint32_t *words) {
-            at_pixel(i, there, [&](int pixel, bool inside) {
+            at_pixel(s, w, i, there, [&](int pixel, bool inside) {
 #pragma unroll
               for (int k = 0; k < PER; k++)
                 get_words<1>(words + k, inside & (from[k] != nullptr), place_of_value(from[k], (int64_t)pixel * by_pixel[k]));
@@ -231,9 +299,18 @@ private:
   }
 };
 
-// What has to be asked for and put at once.
+// What has to be asked for and put at once, or is sent.
 template <class Staging> __device__ inline void stage(uint32_t *tile, int stride, const tile_source &s, const tile_window &w, int threads) {
+  if (Staging::sends(s)) return Staging::send(tile, stride, s, w, threads);
   Staging now;
   now.ask(s, w, threads);
   now.put(tile, stride, s, w, threads);
+}
+
+// Waits for what was sent.
+template <class Staging>
+__device__ inline void staged(uint32_t *tile, int stride, const tile_source &s, const tile_window &w, int threads) {
+  if (!Staging::sends(s)) return;
+  sent_arrived();
+  Staging::round_sent(tile, stride, w, threads);
 }
