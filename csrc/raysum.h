@@ -21,7 +21,7 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 4
+#define RS_ABI 5
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
 #define RS_VIEW 13 // numbers that describe one view to rs_plan_create
 
@@ -123,9 +123,9 @@ enum rs_block_operand { RS_BLOCK_BATCH = 0, RS_BLOCK_HEIGHT = 1, RS_BLOCK_WIDTH 
 RS_API int32_t rs_tensor_fill(int32_t type, int64_t out, int64_t count, double value); // out = value
 RS_API int32_t rs_tensor_cast(int32_t cast, int64_t out, int64_t a, int64_t count); // floats become integers as in JavaScript: towards 0, modulo 2^32
 RS_API int32_t rs_tensor_map(int32_t op, int32_t type, int64_t out, int64_t a, int64_t count, double p, double q); // out = op(a); p is the slope of LEAKY_RELU, the value of STEP below 0, the bounds of CLAMP are p and q, AFFINE is p a + q
-RS_API int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t b, int32_t rank, const int64_t *table); // out = a op b; comparisons give int32; table: extents, strides of a, strides of b, in elements, rank at most 6
+RS_API int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t b, int32_t rank, const int64_t *table); // out = a op b; comparisons give int32; table: extents, strides of out, of a, of b, in elements, rank at most 6; strides may be negative, each element of out is written at most once
 RS_API int32_t rs_tensor_select(int64_t out, int64_t condition, int64_t a, int64_t b, int32_t rank, const int64_t *table); // out = condition ? a : b; table: extents, strides of condition, of a, of b
-RS_API int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *table); // table: extents, strides of out, strides of a; strides may be negative, each element of out is written at most once
+RS_API int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *table); // table: extents, strides of out, of a, as in rs_tensor_join
 RS_API int32_t rs_tensor_fold(int32_t op, int32_t type, int64_t out, int64_t a, int64_t outer, int64_t axis, int64_t inner); // [outer, axis, inner] to [outer, inner], in float64; the last two write int32 places; out is apart from a
 RS_API int32_t rs_tensor_softmax(int64_t out, int64_t a, int64_t rows, int64_t columns); // along columns
 RS_API int32_t rs_tensor_gather(int64_t out, int64_t a, int64_t index, int64_t batch, int64_t outer, int64_t axis, int64_t inner, int64_t picks); // a [batch, outer, axis, inner], index [batch, picks], out [batch, outer, picks, inner]; a number outside the axis picks zeros; out is apart

@@ -38,7 +38,7 @@ const callsOnTensors: readonly PointerCall[] = [
   [["out"], ([out], n) => calls.rs_tensor_fill(0, out!, n, 9)],
   [["out", "a"], ([out, a], n) => calls.rs_tensor_cast(0, out!, a!, n)],
   [["out", "a"], ([out, a], n) => calls.rs_tensor_map(0, 0, out!, a!, n, 0, 0)],
-  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_join(0, 0, out!, a!, b!, 1, BigInt64Array.of(n, 1n, 1n))],
+  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_join(0, 0, out!, a!, b!, 1, BigInt64Array.of(n, 1n, 1n, 1n))],
   [["out", "a"], ([out, a], n) => calls.rs_tensor_copy(out!, a!, 1, BigInt64Array.of(n, 1n, 1n))],
   [
     ["out", "condition", "a"],
@@ -342,7 +342,7 @@ describe("arguments of the boundary", () => {
         [1n, 1n],
       ],
     ] as const) {
-      const table = BigInt64Array.of(...extents, ...strides, ...strides);
+      const table = BigInt64Array.of(...extents, ...strides, ...strides, ...strides);
       refused(calls.rs_tensor_join(0, 0, pointer, pointer, pointer, 2, table), "EARGUMENT", /extent|stride/);
       refused(calls.rs_tensor_copy(pointer, -(2n ** 63n), 2, table), "EARGUMENT", /extent|stride/);
     }

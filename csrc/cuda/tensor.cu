@@ -1,8 +1,7 @@
-// tensor.cu: the CUDA kernels over tensor_elementwise.h, tensor_strided.h, tensor_gather.h and tensor_optimizer.h.
+// tensor.cu: the CUDA kernels over tensor_elementwise.h, tensor_gather.h and tensor_optimizer.h.
 #include "../tensor_elementwise.h"
 #include "../tensor_gather.h"
 #include "../tensor_optimizer.h"
-#include "../tensor_strided.h"
 #include "threads.h"
 
 namespace {
@@ -35,64 +34,6 @@ __global__ void map_float(rs_tensor_elements e) {
 __global__ void map_int(rs_tensor_elements e) {
   const int32_t p = rs_int_of(e.p), q = rs_int_of(e.q);
   RS_OVER(i, e.count)((int32_t *)e.out)[i] = rs_map_int(e.op, ((const int32_t *)e.a)[i], p, q);
-}
-
-// Where element `at` lies in every operand. Remainders of 64 bits are slow, so they are only taken where there are that many elements.
-struct places {
-  int64_t at[RS_OPERANDS];
-};
-
-__device__ inline places places_of(const rs_tensor_strided &s, int64_t at) {
-  places p = {};
-  if (s.count >> 31) {
-    for (int k = 0; k < s.operands; k++) p.at[k] = rs_strided_offset(&s, k, at);
-    return p;
-  }
-  uint32_t rest = (uint32_t)at;
-  for (int axis = s.rank - 1; axis >= 0; axis--) {
-    uint32_t extent = (uint32_t)s.extent[axis], index = axis ? rest % extent : rest;
-    for (int k = 0; k < s.operands; k++) p.at[k] += index * s.stride[k][axis];
-    rest /= extent;
-  }
-  return p;
-}
-
-__global__ void join_float(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    ((float *)s.operand[0])[p.at[0]] = rs_join_float(s.op, ((const float *)s.operand[1])[p.at[1]], ((const float *)s.operand[2])[p.at[2]]);
-  }
-}
-
-__global__ void compare_float(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    const float a = ((const float *)s.operand[1])[p.at[1]], b = ((const float *)s.operand[2])[p.at[2]];
-    ((int32_t *)s.operand[0])[p.at[0]] = rs_compare_float(s.op, a, b);
-  }
-}
-
-__global__ void join_int(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    const int32_t a = ((const int32_t *)s.operand[1])[p.at[1]], b = ((const int32_t *)s.operand[2])[p.at[2]];
-    ((int32_t *)s.operand[0])[p.at[0]] = rs_join_int(s.op, a, b);
-  }
-}
-
-__global__ void choose(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    const int first = ((const int32_t *)s.operand[1])[p.at[1]] != 0;
-    ((int32_t *)s.operand[0])[p.at[0]] = first ? ((const int32_t *)s.operand[2])[p.at[2]] : ((const int32_t *)s.operand[3])[p.at[3]];
-  }
-}
-
-__global__ void copy(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    ((int32_t *)s.operand[0])[p.at[0]] = ((const int32_t *)s.operand[1])[p.at[1]];
-  }
 }
 
 __global__ void gather(rs_tensor_gathering g) {
@@ -134,7 +75,6 @@ __global__ void adapt(rs_tensor_adaptation a) {
 }
 
 const rs_tensor_elements &elements(const void *arguments) { return *(const rs_tensor_elements *)arguments; }
-const rs_tensor_strided &strided(const void *arguments) { return *(const rs_tensor_strided *)arguments; }
 
 } // namespace
 
@@ -146,15 +86,6 @@ int32_t rs_cuda_tensor_map(rs_operation *o, void *e) {
   if (elements(e).type == RS_FLOAT32) return RS_OVER_ELEMENTS(map_float, o, elements(e).count, elements(e));
   return RS_OVER_ELEMENTS(map_int, o, elements(e).count, elements(e));
 }
-
-int32_t rs_cuda_tensor_join(rs_operation *o, void *s) {
-  const rs_tensor_strided &t = strided(s);
-  if (t.type == RS_INT32) return RS_OVER_ELEMENTS(join_int, o, t.count, t);
-  if (rs_join_is_comparison(t.op)) return RS_OVER_ELEMENTS(compare_float, o, t.count, t);
-  return RS_OVER_ELEMENTS(join_float, o, t.count, t);
-}
-int32_t rs_cuda_tensor_select(rs_operation *o, void *s) { return RS_OVER_ELEMENTS(choose, o, strided(s).count, strided(s)); }
-int32_t rs_cuda_tensor_copy(rs_operation *o, void *s) { return RS_OVER_ELEMENTS(copy, o, strided(s).count, strided(s)); }
 
 int32_t rs_cuda_tensor_gather(rs_operation *o, void *arguments) {
   const rs_tensor_gathering &g = *(const rs_tensor_gathering *)arguments;

@@ -1,6 +1,6 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 4;
+export const RS_ABI = 5;
 export const RS_TRANSFER_BYTES = 67108864;
 export const RS_VIEW = 13;
 

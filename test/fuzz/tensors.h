@@ -26,7 +26,7 @@ static void tensor_elements(void) {
     told(rs_tensor_map(choice_near(29), type, out, a, count_near(count), number_near(small_number()), number_near(small_number())));
     break;
   case 3:
-    size = fill_table(table, rank, 2);
+    size = fill_table(table, rank, 3);
     told(rs_tensor_join(choice_near(23), type, good_pointer(size), good_pointer(size), good_pointer(size), rank, table));
     break;
   case 4:
