@@ -208,6 +208,56 @@ describe("variableGradients", () => {
     x.dispose();
   });
 
+  it("adds the gradients of parts to what is there, without tensors of zeros", async () => {
+    await tf.setBackend(on);
+    const x = tf.variable(random([2, 6, 7, 5], 8));
+    const loss = () => {
+      const memory = tf.mul(x, 3);
+      const first = tf.slice(memory, [0, 0, 0, 0], [-1, -1, -1, 1]);
+      const inner = tf.slice(memory, [1, 2, 0, 1], [1, 3, 7, 4]);
+      const terms = [first, inner, memory].map((one) => tf.sum(tf.square(tf.add(one, 5))));
+      return terms.reduce((a, b) => tf.add(a, b)) as tf.Scalar;
+    };
+    const kernels: Record<string, string[]> = {};
+    const results = { variableGradients, stock: tf.variableGrads as unknown as typeof variableGradients };
+    const values = [];
+    for (const [name, walk] of Object.entries(results)) {
+      const { kernelNames, result } = await tf.profile(() => walk(loss, [x]).grads[x.name]!);
+      kernels[name] = kernelNames;
+      values.push((result as tf.Tensor).dataSync());
+    }
+    assert.deepEqual(values[0], values[1]);
+    assert.ok(kernels["stock"]!.includes("PadV2") && !kernels["variableGradients"]!.includes("PadV2"));
+    x.dispose();
+  });
+
+  it("adds nothing to gradients whose memory others share, and keeps no old copy of those of the host", async () => {
+    await tf.setBackend(on);
+    const [x, w] = [tf.variable(random([4, 4], 9)), tf.variable(random([4, 4], 10))];
+    const given = tf.tensor2d(new Float32Array(16).fill(2), [4, 4]);
+    const custom = (gradient: () => tf.Tensor) =>
+      tf.customGrad((a) => ({ value: tf.sum(a as tf.Tensor), gradFunc: () => gradient() }));
+    const corner = (one: tf.Tensor) => tf.sum(tf.mul(tf.slice(one, [0, 0], [2, 2]), 3));
+    /** What comes first there is the last on the way back. */
+    const check = (f: (a: tf.Tensor, b: tf.Tensor) => tf.Tensor[], wanted: readonly [number, number]) => {
+      const { grads } = tf.tidy(() =>
+        variableGradients(() => f(x, w).reduce((a, b) => tf.add(a, b)) as tf.Scalar, [x, w]),
+      );
+      assert.deepEqual(
+        [...grads[x.name]!.dataSync()].slice(0, 5),
+        [5, 5, ...[2, 2], 5].map((v) => v + wanted[0] - 2),
+      );
+      const others = grads[w.name] ? [...grads[w.name]!.dataSync()] : [];
+      assert.ok(others.every((value) => value === wanted[1]));
+    };
+    check((a) => [corner(a), custom(() => given)(a)], [2, 0]); // of the user
+    assert.deepEqual([...given.dataSync()], new Array(16).fill(2));
+    check((a) => [corner(a), custom(() => tf.fill([4, 4], 2))(a)], [2, 0]);
+    check((a) => [corner(a), custom(() => tf.tensor2d(new Float32Array(16).fill(2), [4, 4]))(a)], [2, 0]);
+    check((a, b) => [corner(a), tf.sum(tf.add(a, b))], [1, 1]); // one memory for the gradients of both
+    tf.dispose([x, w, given]);
+  });
+
   it("frees everything when a gradient is missing, or a function fails", async () => {
     await tf.setBackend(on);
     const x = tf.variable(random([5], 5));
