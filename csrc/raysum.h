@@ -23,6 +23,7 @@
 
 #define RS_ABI 5
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
+#define RS_OPTIMIZED_TENSORS 64 // the most that one call of rs_tensor_optimize takes
 #define RS_VIEW 13 // numbers that describe one view to rs_plan_create
 
 enum rs_status { RS_OK = 0, RS_BUSY = 1, RS_CANCELLED = 2, RS_EARGUMENT = -1, RS_EPOINTER = -2, RS_EMEMORY = -3, RS_EDEVICE = -4, RS_EINTERNAL = -5 };
@@ -109,6 +110,7 @@ enum rs_tensor_fold { RS_FOLD_SUM = 0, RS_FOLD_MEAN = 1, RS_FOLD_PRODUCT = 2, RS
 enum rs_tensor_convolution { RS_CONVOLUTION = 0, RS_CONVOLUTION_INPUT_GRADIENT = 1, RS_CONVOLUTION_FILTER_GRADIENT = 2 };
 enum rs_convolution_precision { RS_CONVOLVE_FLOAT32 = 0, RS_CONVOLVE_TF32 = 1, RS_CONVOLVE_BF16 = 2 }; // what GPUs round factors to; sums are float32
 enum rs_tensor_pool { RS_POOL_LARGEST = 0, RS_POOL_MEAN = 1 };
+enum rs_tensor_optimization { RS_OPTIMIZE_DESCENT = 0, RS_OPTIMIZE_MOMENTUM = 1, RS_OPTIMIZE_NESTEROV = 2, RS_OPTIMIZE_ADAM = 3 };
 enum rs_tensor_resize { RS_RESIZE_LINEAR = 0, RS_RESIZE_NEAREST = 1 };
 // A convolution's shape: numbers at these places. Axes are (z, y, x), z of extent 1 in two dimensions; BEFORE is the zeros in front.
 // PRECISION is a wish: a GPU follows it in two dimensions, with stride and dilation 1 and filters up to 3 x 3, and computes in float32 otherwise.
@@ -141,4 +143,4 @@ RS_API int32_t rs_tensor_pool_gradient(int32_t op, int64_t out, int64_t a, int64
 RS_API int32_t rs_tensor_resize(int32_t op, int64_t out, int64_t a, const int64_t *shape, int32_t align_corners, int32_t half_pixel_centres); // shape: batch, in rows, in columns, out rows, out columns, channels; out is apart
 RS_API int32_t rs_tensor_resize_gradient(int32_t op, int64_t out, int64_t a, const int64_t *shape, int32_t align_corners, int32_t half_pixel_centres); // the transpose: a has the rows and columns of the result, out those of the input
 RS_API int32_t rs_tensor_normalize(int64_t out, int64_t a, int64_t mean, int64_t variance, int64_t offset, int64_t scale, int64_t count, int64_t channels, double epsilon); // scale (a - mean) / sqrt(variance + epsilon) + offset, each per channel; scale and offset may be 0
-RS_API int32_t rs_tensor_adam(int64_t parameters, int64_t first, int64_t second, int64_t gradient, int64_t count, int64_t state, int32_t advance, double beta1, double beta2, double epsilon); // a step of Adam in place; state: float64 rate, beta1^step, beta2^step, on the device; advance counts the step first
+RS_API int32_t rs_tensor_optimize(int32_t op, int32_t tensors, const int64_t *table, int64_t state, int32_t advance, double beta1, double beta2, double epsilon); // a step of an optimizer in place, on up to RS_OPTIMIZED_TENSORS tensors; table: for each its parameters, its first (momentum, or mean of gradients) and second (mean of their squares) moments, where the optimizer has them, its gradient, and its count of elements; state: float64 rate, beta1^step, beta2^step, on the device; advance counts the step first; beta1 is the share of MOMENTUM, too

@@ -64,6 +64,27 @@ describe("optimizers in place", () => {
       }
     });
 
+  for (const [name, [make]] of Object.entries(pairs))
+    it(`${name}: steps many variables at once as it steps each alone, to the last bit`, async () => {
+      await tf.setBackend(on);
+      const sizes = Array.from({ length: 70 }, (_, k) => [1, 5, 255, 256, 257, 1000, 3000][k % 7]! + k);
+      const run = (apart: boolean) => {
+        const variables = sizes.map((size, k) => tf.variable(random([size], k)));
+        const sum = (some: readonly tf.Variable[]) => () =>
+          some.map((one) => tf.sum(tf.sin(one))).reduce((a, b) => tf.add(a, b)) as tf.Scalar;
+        const groups = apart ? variables.map((one) => [one]) : [variables];
+        for (const group of groups) {
+          const optimizer = make();
+          for (let k = 0; k < 3; k++) tf.tidy(() => void optimizer.minimize(sum(group), true, group));
+          optimizer.dispose();
+        }
+        const values = variables.map((one) => one.dataSync().slice());
+        tf.dispose(variables);
+        return values;
+      };
+      assert.deepEqual(run(false), run(true));
+    });
+
   it("leave a clone of a variable as it is", async () => {
     await tf.setBackend(on);
     const x = tf.variable(tf.tensor1d([1, 2, 3]));

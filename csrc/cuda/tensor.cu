@@ -64,14 +64,23 @@ __global__ void segment_sum(rs_tensor_segments s) {
   }
 }
 
-__global__ void advance(rs_tensor_adaptation a) {
-  a.state[1] *= a.beta1;
-  a.state[2] *= a.beta2;
+__global__ void advance(double *state, double beta1, double beta2) {
+  state[1] *= beta1;
+  state[2] *= beta2;
 }
 
-__global__ void adapt(rs_tensor_adaptation a) {
-  const rs_adam_factors factors = rs_adam_factors_of(&a);
-  RS_OVER(i, a.count) rs_adam(&factors, a.gradient[i], &a.parameters[i], &a.first[i], &a.second[i]);
+// Which blocks work on which tensor: those of tensor k begin at block first[k].
+struct optimizer_blocks {
+  int64_t first[RS_OPTIMIZED_TENSORS + 1];
+};
+
+template <int OP> __global__ void optimize(rs_optimizer_step o, optimizer_blocks blocks) {
+  int k = 0; // the last tensor that begins at this block or before
+  for (int step = RS_OPTIMIZED_TENSORS / 2; step > 0; step /= 2)
+    if (k + step < o.tensors && blocks.first[k + step] <= blockIdx.x) k += step;
+  const rs_optimizer_factors factors = rs_optimizer_factors_of(&o);
+  const int64_t i = ((int64_t)blockIdx.x - blocks.first[k]) * blockDim.x + threadIdx.x;
+  if (i < o.tensor[k].count) rs_optimize(OP, &factors, &o.tensor[k], i);
 }
 
 const rs_tensor_elements &elements(const void *arguments) { return *(const rs_tensor_elements *)arguments; }
@@ -96,10 +105,16 @@ int32_t rs_cuda_tensor_segment_sum(rs_operation *o, void *arguments) {
   return RS_OVER_ELEMENTS(segment_sum, o, s.segments * s.inner, s);
 }
 
-int32_t rs_cuda_tensor_adam(rs_operation *o, void *arguments) {
-  const rs_tensor_adaptation &a = *(const rs_tensor_adaptation *)arguments;
-  int32_t status = a.advance ? RS_LAUNCH(advance, 1, 1, 0, rs_cuda_stream(o), a) : RS_OK;
-  return status ? status : RS_OVER_ELEMENTS(adapt, o, a.count, a);
+int32_t rs_cuda_tensor_optimize(rs_operation *operation, void *arguments) {
+  const rs_optimizer_step &o = *(const rs_optimizer_step *)arguments;
+  static void (*const kernels[])(rs_optimizer_step, optimizer_blocks) = {optimize<RS_OPTIMIZE_DESCENT>, optimize<RS_OPTIMIZE_MOMENTUM>,
+                                                                         optimize<RS_OPTIMIZE_NESTEROV>, optimize<RS_OPTIMIZE_ADAM>};
+  const cudaStream_t stream = rs_cuda_stream(operation);
+  const auto optimize_tensors = kernels[o.op];
+  optimizer_blocks blocks = {};
+  for (int k = 0; k < o.tensors; k++) blocks.first[k + 1] = blocks.first[k] + (o.tensor[k].count + RS_THREADS - 1) / RS_THREADS;
+  int32_t status = o.advance ? RS_LAUNCH(advance, 1, 1, 0, stream, o.state, o.beta1, o.beta2) : RS_OK;
+  return status ? status : RS_LAUNCH(optimize_tensors, dim3((unsigned)blocks.first[o.tensors]), RS_THREADS, 0, stream, o, blocks);
 }
 
 } // extern "C"

@@ -45,9 +45,12 @@ static void tensor_elements(void) {
                              count_near(channels), number_near(1e-3)));
     break;
   }
-  default:
-    told(rs_tensor_adam(out, good_pointer(size), good_pointer(size), good_pointer(size), count_near(count), good_pointer(24),
-                        (int32_t)below(3), number_near(0.9), number_near(0.999), number_near(1e-7)));
+  default: {
+    int32_t tensors = 1 + (int32_t)below(4);
+    for (int k = 0; k < 5 * tensors; k++) table[k] = k % 5 < 4 ? good_pointer(size) : count_near(count);
+    told(rs_tensor_optimize(choice_near(4), below(16) ? tensors : -tensors, table, good_pointer(24), (int32_t)below(3), number_near(0.9),
+                            number_near(0.999), number_near(1e-7)));
+  }
   }
 }
 
