@@ -64,7 +64,7 @@ RS_WEAK int32_t rs_cuda_tensor_select(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_copy(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_gather(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_segment_sum(rs_operation *operation, void *arguments);
-RS_WEAK int32_t rs_cuda_tensor_adam(rs_operation *operation, void *arguments);
+RS_WEAK int32_t rs_cuda_tensor_optimize(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_convolve(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_convolve_fused(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_residual(rs_operation *operation, void *arguments);

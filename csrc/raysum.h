@@ -21,8 +21,9 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 4
+#define RS_ABI 5
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
+#define RS_OPTIMIZED_TENSORS 64 // the most that one call of rs_tensor_optimize takes
 #define RS_VIEW 13 // numbers that describe one view to rs_plan_create
 
 enum rs_status { RS_OK = 0, RS_BUSY = 1, RS_CANCELLED = 2, RS_EARGUMENT = -1, RS_EPOINTER = -2, RS_EMEMORY = -3, RS_EDEVICE = -4, RS_EINTERNAL = -5 };
@@ -109,6 +110,7 @@ enum rs_tensor_fold { RS_FOLD_SUM = 0, RS_FOLD_MEAN = 1, RS_FOLD_PRODUCT = 2, RS
 enum rs_tensor_convolution { RS_CONVOLUTION = 0, RS_CONVOLUTION_INPUT_GRADIENT = 1, RS_CONVOLUTION_FILTER_GRADIENT = 2 };
 enum rs_convolution_precision { RS_CONVOLVE_FLOAT32 = 0, RS_CONVOLVE_TF32 = 1, RS_CONVOLVE_BF16 = 2 }; // what GPUs round factors to; sums are float32
 enum rs_tensor_pool { RS_POOL_LARGEST = 0, RS_POOL_MEAN = 1 };
+enum rs_tensor_optimization { RS_OPTIMIZE_DESCENT = 0, RS_OPTIMIZE_MOMENTUM = 1, RS_OPTIMIZE_NESTEROV = 2, RS_OPTIMIZE_ADAM = 3 };
 enum rs_tensor_resize { RS_RESIZE_LINEAR = 0, RS_RESIZE_NEAREST = 1 };
 // A convolution's shape: numbers at these places. Axes are (z, y, x), z of extent 1 in two dimensions; BEFORE is the zeros in front.
 // PRECISION is a wish: a GPU follows it in two dimensions, with stride and dilation 1 and filters up to 3 x 3, and computes in float32 otherwise.
@@ -124,9 +126,9 @@ enum rs_block_operand { RS_BLOCK_BATCH = 0, RS_BLOCK_HEIGHT = 1, RS_BLOCK_WIDTH 
 RS_API int32_t rs_tensor_fill(int32_t type, int64_t out, int64_t count, double value); // out = value
 RS_API int32_t rs_tensor_cast(int32_t cast, int64_t out, int64_t a, int64_t count); // floats become integers as in JavaScript: towards 0, modulo 2^32
 RS_API int32_t rs_tensor_map(int32_t op, int32_t type, int64_t out, int64_t a, int64_t count, double p, double q); // out = op(a); p is the slope of LEAKY_RELU, the value of STEP below 0, the bounds of CLAMP are p and q, AFFINE is p a + q
-RS_API int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t b, int32_t rank, const int64_t *table); // out = a op b; comparisons give int32; table: extents, strides of a, strides of b, in elements, rank at most 6
+RS_API int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t b, int32_t rank, const int64_t *table); // out = a op b; comparisons give int32; table: extents, strides of out, of a, of b, in elements, rank at most 6; strides may be negative, each element of out is written at most once
 RS_API int32_t rs_tensor_select(int64_t out, int64_t condition, int64_t a, int64_t b, int32_t rank, const int64_t *table); // out = condition ? a : b; table: extents, strides of condition, of a, of b
-RS_API int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *table); // table: extents, strides of out, strides of a; strides may be negative, each element of out is written at most once
+RS_API int32_t rs_tensor_copy(int64_t out, int64_t a, int32_t rank, const int64_t *table); // table: extents, strides of out, of a, as in rs_tensor_join
 RS_API int32_t rs_tensor_fold(int32_t op, int32_t type, int64_t out, int64_t a, int64_t outer, int64_t axis, int64_t inner); // [outer, axis, inner] to [outer, inner], in float64; the last two write int32 places; out is apart from a
 RS_API int32_t rs_tensor_softmax(int64_t out, int64_t a, int64_t rows, int64_t columns); // along columns
 RS_API int32_t rs_tensor_gather(int64_t out, int64_t a, int64_t index, int64_t batch, int64_t outer, int64_t axis, int64_t inner, int64_t picks); // a [batch, outer, axis, inner], index [batch, picks], out [batch, outer, picks, inner]; a number outside the axis picks zeros; out is apart
@@ -142,4 +144,4 @@ RS_API int32_t rs_tensor_pool_gradient(int32_t op, int64_t out, int64_t a, int64
 RS_API int32_t rs_tensor_resize(int32_t op, int64_t out, int64_t a, const int64_t *shape, int32_t align_corners, int32_t half_pixel_centres); // shape: batch, in rows, in columns, out rows, out columns, channels; out is apart
 RS_API int32_t rs_tensor_resize_gradient(int32_t op, int64_t out, int64_t a, const int64_t *shape, int32_t align_corners, int32_t half_pixel_centres); // the transpose: a has the rows and columns of the result, out those of the input
 RS_API int32_t rs_tensor_normalize(int64_t out, int64_t a, int64_t mean, int64_t variance, int64_t offset, int64_t scale, int64_t count, int64_t channels, double epsilon); // scale (a - mean) / sqrt(variance + epsilon) + offset, each per channel; scale and offset may be 0
-RS_API int32_t rs_tensor_adam(int64_t parameters, int64_t first, int64_t second, int64_t gradient, int64_t count, int64_t state, int32_t advance, double beta1, double beta2, double epsilon); // a step of Adam in place; state: float64 rate, beta1^step, beta2^step, on the device; advance counts the step first
+RS_API int32_t rs_tensor_optimize(int32_t op, int32_t tensors, const int64_t *table, int64_t state, int32_t advance, double beta1, double beta2, double epsilon); // a step of an optimizer in place, on up to RS_OPTIMIZED_TENSORS tensors; table: for each its parameters, its first (momentum, or mean of gradients) and second (mean of their squares) moments, where the optimizer has them, its gradient, and its count of elements; state: float64 rate, beta1^step, beta2^step, on the device; advance counts the step first; beta1 is the share of MOMENTUM, too

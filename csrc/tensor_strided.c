@@ -64,31 +64,31 @@ static void select_row(const rs_tensor_strided *s, const int64_t *offset, int64_
 }
 
 // A row of a call with two operands. The common strides have loops of their own, which are vectorized.
-#define ROW(T, O, EXPRESSION)                                 \
-  {                                                           \
-    int last = s->rank - 1;                                   \
-    O *out = (O *)s->operand[0] + offset[0];                  \
-    const T *pa = (const T *)s->operand[1] + offset[1];       \
-    const T *pb = (const T *)s->operand[2] + offset[2];       \
-    int64_t as = s->stride[1][last], bs = s->stride[2][last]; \
-    if (as == 1 && bs == 1) {                                 \
-      for (int64_t i = 0; i < count; i++) {                   \
-        T a = pa[i], b = pb[i];                               \
-        out[i] = EXPRESSION;                                  \
-      }                                                       \
-    } else if (as == 1 && bs == 0) {                          \
-      T b = *pb;                                              \
-      for (int64_t i = 0; i < count; i++) {                   \
-        T a = pa[i];                                          \
-        out[i] = EXPRESSION;                                  \
-      }                                                       \
-    } else {                                                  \
-      for (int64_t i = 0; i < count; i++) {                   \
-        T a = pa[i * as], b = pb[i * bs];                     \
-        out[i] = EXPRESSION;                                  \
-      }                                                       \
-    }                                                         \
-    return;                                                   \
+#define ROW(T, O, EXPRESSION)                                                          \
+  {                                                                                    \
+    int last = s->rank - 1;                                                            \
+    O *out = (O *)s->operand[0] + offset[0];                                           \
+    const T *pa = (const T *)s->operand[1] + offset[1];                                \
+    const T *pb = (const T *)s->operand[2] + offset[2];                                \
+    int64_t os = s->stride[0][last], as = s->stride[1][last], bs = s->stride[2][last]; \
+    if (os == 1 && as == 1 && bs == 1) {                                               \
+      for (int64_t i = 0; i < count; i++) {                                            \
+        T a = pa[i], b = pb[i];                                                        \
+        out[i] = EXPRESSION;                                                           \
+      }                                                                                \
+    } else if (os == 1 && as == 1 && bs == 0) {                                        \
+      T b = *pb;                                                                       \
+      for (int64_t i = 0; i < count; i++) {                                            \
+        T a = pa[i];                                                                   \
+        out[i] = EXPRESSION;                                                           \
+      }                                                                                \
+    } else {                                                                           \
+      for (int64_t i = 0; i < count; i++) {                                            \
+        T a = pa[i * as], b = pb[i * bs];                                              \
+        out[i * os] = EXPRESSION;                                                      \
+      }                                                                                \
+    }                                                                                  \
+    return;                                                                            \
   }
 
 #define FLOAT_CASE(OP) \
@@ -184,9 +184,9 @@ int32_t rs_tensor_join(int32_t op, int32_t type, int64_t out, int64_t a, int64_t
   rs_tensor_strided s = layout(&check, rank, table, 3);
   s.op = op;
   s.type = type;
-  operand(&check, &s, 0, out, NULL, "out");
-  operand(&check, &s, 1, a, table + rank, "a");
-  operand(&check, &s, 2, b, table + 2 * rank, "b");
+  operand(&check, &s, 0, out, table + rank, "out");
+  operand(&check, &s, 1, a, table + 2 * rank, "a");
+  operand(&check, &s, 2, b, table + 3 * rank, "b");
   return rs_tensor_push(&check, "tensor_join", run_join, rs_cuda_tensor_join, &s, sizeof s);
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { RS_TRANSFER_BYTES, Status } from "../lib/native/symbols.ts";
+import { RS_TRANSFER_BYTES, Status, TensorOptimization } from "../lib/native/symbols.ts";
 import {
   ADDRESS_MASK,
   allocate,
@@ -38,7 +38,7 @@ const callsOnTensors: readonly PointerCall[] = [
   [["out"], ([out], n) => calls.rs_tensor_fill(0, out!, n, 9)],
   [["out", "a"], ([out, a], n) => calls.rs_tensor_cast(0, out!, a!, n)],
   [["out", "a"], ([out, a], n) => calls.rs_tensor_map(0, 0, out!, a!, n, 0, 0)],
-  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_join(0, 0, out!, a!, b!, 1, BigInt64Array.of(n, 1n, 1n))],
+  [["out", "a", "b"], ([out, a, b], n) => calls.rs_tensor_join(0, 0, out!, a!, b!, 1, BigInt64Array.of(n, 1n, 1n, 1n))],
   [["out", "a"], ([out, a], n) => calls.rs_tensor_copy(out!, a!, 1, BigInt64Array.of(n, 1n, 1n))],
   [
     ["out", "condition", "a"],
@@ -62,6 +62,24 @@ const callsOnTensors: readonly PointerCall[] = [
     ([out, a], n) => calls.rs_tensor_resize_gradient(0, out!, a!, BigInt64Array.of(1n, 1n, 1n, 1n, 1n, n), 0, 0),
   ],
   [["out", "a", "mean"], ([out, a, m], n) => calls.rs_tensor_normalize(out!, a!, m!, m!, 0n, 0n, n, n, 0.1)],
+  ...["parameters", "first", "second", "gradient"].map(
+    (name, place): PointerCall => [
+      [name],
+      ([bad], n) => {
+        const row = adapted.with(place, bad!);
+        return calls.rs_tensor_optimize(
+          TensorOptimization.OPTIMIZE_ADAM,
+          1,
+          BigInt64Array.of(...row, n),
+          spare,
+          1,
+          0.9,
+          0.999,
+          1e-8,
+        );
+      },
+    ],
+  ),
 ];
 /** One row and one channel; a filter as long as the row. */
 const row = (n: bigint) =>
@@ -75,7 +93,8 @@ const everyCall = [...callsOnFloats, ...callsOnTensors, ...callsOnBytes];
 const number = new BigInt64Array(1);
 const unit = BigInt64Array.of(0n, 0n, 0n, 1n);
 const extents = (count: bigint) => BigInt64Array.of(1n, 1n, 1n, count);
-const spare = allocate(8);
+const spare = allocate(24);
+const adapted = Array.from({ length: 4 }, () => allocate(4 * COUNT));
 
 /** Checks each pointer argument of the calls: `callWith` puts a bad pointer beside good ones. Nothing may be written. */
 function forEachArgument(
@@ -342,7 +361,7 @@ describe("arguments of the boundary", () => {
         [1n, 1n],
       ],
     ] as const) {
-      const table = BigInt64Array.of(...extents, ...strides, ...strides);
+      const table = BigInt64Array.of(...extents, ...strides, ...strides, ...strides);
       refused(calls.rs_tensor_join(0, 0, pointer, pointer, pointer, 2, table), "EARGUMENT", /extent|stride/);
       refused(calls.rs_tensor_copy(pointer, -(2n ** 63n), 2, table), "EARGUMENT", /extent|stride/);
     }
@@ -351,6 +370,38 @@ describe("arguments of the boundary", () => {
     refused(gather(huge, 18n), "EARGUMENT", /^gather source: extent \d+: expected a positive count/);
     refused(gather(18n, huge), "EARGUMENT", /^gather result: extent \d+: expected a positive count/);
     calls.rs_free(pointer);
+  });
+
+  it("are refused when tensors of one step share memory", () => {
+    const whole = allocate(4 * 100);
+    const call = (tensors: number, table: BigInt64Array, beta1 = 0.9, op: number = TensorOptimization.OPTIMIZE_ADAM) =>
+      calls.rs_tensor_optimize(op, tensors, table, whole, 1, beta1, 0.999, 1e-8);
+    const step = (...rows: readonly (readonly number[])[]) =>
+      call(
+        rows.length,
+        BigInt64Array.from(
+          rows.flatMap(([count, ...places]) => [...places.map((at) => whole + BigInt(4 * at)), BigInt(count!)]),
+        ),
+      );
+    const fine = [5, 10, 20, 30, 40] as const;
+    for (const [row, says] of [
+      [[5, 50, 60, 70, 14], /^parameters and gradient share memory$/],
+      [[5, 50, 60, 27, 80], /^second and second share memory$/],
+      [[20, 50, 60, 75, 75], /share memory$/],
+      [[5, 5, 60, 70, 80], /^state and parameters share memory$/],
+      [[30, 7, 60, 60, 60], /share memory$/],
+      [[5, 50, 60, 22, 80], /^first and second share memory$/],
+    ] as const) {
+      refused(step(fine, row), "EARGUMENT", says);
+      refused(step(row, fine), "EARGUMENT", says);
+    }
+    assert.equal(step(fine, [5, 50, 60, 70, 42]), Status.OK, "gradients may");
+    const table = new BigInt64Array(5 * 65);
+    for (const tensors of [0, -1, 65])
+      refused(call(tensors, table), "EARGUMENT", new RegExp(`^${tensors} tensors: expected 1 to 64$`));
+    refused(call(1, table, 1), "EARGUMENT", /^betas 1 and 0.999, epsilon 1e-08: expected betas from 0 to below 1/);
+    refused(call(1, table, 0.9, 4), "EARGUMENT", /^optimizer 4 does not exist$/);
+    calls.rs_free(whole);
   });
 
   it("are refused with a text that has no room", () => {

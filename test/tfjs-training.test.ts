@@ -64,6 +64,27 @@ describe("optimizers in place", () => {
       }
     });
 
+  for (const [name, [make]] of Object.entries(pairs))
+    it(`${name}: steps many variables at once as it steps each alone, to the last bit`, async () => {
+      await tf.setBackend(on);
+      const sizes = Array.from({ length: 70 }, (_, k) => [1, 5, 255, 256, 257, 1000, 3000][k % 7]! + k);
+      const run = (apart: boolean) => {
+        const variables = sizes.map((size, k) => tf.variable(random([size], k)));
+        const sum = (some: readonly tf.Variable[]) => () =>
+          some.map((one) => tf.sum(tf.sin(one))).reduce((a, b) => tf.add(a, b)) as tf.Scalar;
+        const groups = apart ? variables.map((one) => [one]) : [variables];
+        for (const group of groups) {
+          const optimizer = make();
+          for (let k = 0; k < 3; k++) tf.tidy(() => void optimizer.minimize(sum(group), true, group));
+          optimizer.dispose();
+        }
+        const values = variables.map((one) => one.dataSync().slice());
+        tf.dispose(variables);
+        return values;
+      };
+      assert.deepEqual(run(false), run(true));
+    });
+
   it("leave a clone of a variable as it is", async () => {
     await tf.setBackend(on);
     const x = tf.variable(tf.tensor1d([1, 2, 3]));
@@ -206,6 +227,56 @@ describe("variableGradients", () => {
     const peaks = [run(variableGradients), run(tf.variableGrads as never)] as const;
     assert.ok(peaks[0] <= 4 * bytes + 1024 && peaks[1] >= 16 * bytes, `${peaks}`);
     x.dispose();
+  });
+
+  it("adds the gradients of parts to what is there, without tensors of zeros", async () => {
+    await tf.setBackend(on);
+    const x = tf.variable(random([2, 6, 7, 5], 8));
+    const loss = () => {
+      const memory = tf.mul(x, 3);
+      const first = tf.slice(memory, [0, 0, 0, 0], [-1, -1, -1, 1]);
+      const inner = tf.slice(memory, [1, 2, 0, 1], [1, 3, 7, 4]);
+      const terms = [first, inner, memory].map((one) => tf.sum(tf.square(tf.add(one, 5))));
+      return terms.reduce((a, b) => tf.add(a, b)) as tf.Scalar;
+    };
+    const kernels: Record<string, string[]> = {};
+    const results = { variableGradients, stock: tf.variableGrads as unknown as typeof variableGradients };
+    const values = [];
+    for (const [name, walk] of Object.entries(results)) {
+      const { kernelNames, result } = await tf.profile(() => walk(loss, [x]).grads[x.name]!);
+      kernels[name] = kernelNames;
+      values.push((result as tf.Tensor).dataSync());
+    }
+    assert.deepEqual(values[0], values[1]);
+    assert.ok(kernels["stock"]!.includes("PadV2") && !kernels["variableGradients"]!.includes("PadV2"));
+    x.dispose();
+  });
+
+  it("adds nothing to gradients whose memory others share, and keeps no old copy of those of the host", async () => {
+    await tf.setBackend(on);
+    const [x, w] = [tf.variable(random([4, 4], 9)), tf.variable(random([4, 4], 10))];
+    const given = tf.tensor2d(new Float32Array(16).fill(2), [4, 4]);
+    const custom = (gradient: () => tf.Tensor) =>
+      tf.customGrad((a) => ({ value: tf.sum(a as tf.Tensor), gradFunc: () => gradient() }));
+    const corner = (one: tf.Tensor) => tf.sum(tf.mul(tf.slice(one, [0, 0], [2, 2]), 3));
+    /** What comes first there is the last on the way back. */
+    const check = (f: (a: tf.Tensor, b: tf.Tensor) => tf.Tensor[], wanted: readonly [number, number]) => {
+      const { grads } = tf.tidy(() =>
+        variableGradients(() => f(x, w).reduce((a, b) => tf.add(a, b)) as tf.Scalar, [x, w]),
+      );
+      assert.deepEqual(
+        [...grads[x.name]!.dataSync()].slice(0, 5),
+        [5, 5, ...[2, 2], 5].map((v) => v + wanted[0] - 2),
+      );
+      const others = grads[w.name] ? [...grads[w.name]!.dataSync()] : [];
+      assert.ok(others.every((value) => value === wanted[1]));
+    };
+    check((a) => [corner(a), custom(() => given)(a)], [2, 0]); // of the user
+    assert.deepEqual([...given.dataSync()], new Array(16).fill(2));
+    check((a) => [corner(a), custom(() => tf.fill([4, 4], 2))(a)], [2, 0]);
+    check((a) => [corner(a), custom(() => tf.tensor2d(new Float32Array(16).fill(2), [4, 4]))(a)], [2, 0]);
+    check((a, b) => [corner(a), tf.sum(tf.add(a, b))], [1, 1]); // one memory for the gradients of both
+    tf.dispose([x, w, given]);
   });
 
   it("frees everything when a gradient is missing, or a function fails", async () => {

@@ -1,8 +1,7 @@
-// tensor.cu: the CUDA kernels over tensor_elementwise.h, tensor_strided.h, tensor_gather.h and tensor_optimizer.h.
+// tensor.cu: the CUDA kernels over tensor_elementwise.h, tensor_gather.h and tensor_optimizer.h.
 #include "../tensor_elementwise.h"
 #include "../tensor_gather.h"
 #include "../tensor_optimizer.h"
-#include "../tensor_strided.h"
 #include "threads.h"
 
 namespace {
@@ -37,64 +36,6 @@ __global__ void map_int(rs_tensor_elements e) {
   RS_OVER(i, e.count)((int32_t *)e.out)[i] = rs_map_int(e.op, ((const int32_t *)e.a)[i], p, q);
 }
 
-// Where element `at` lies in every operand. Remainders of 64 bits are slow, so they are only taken where there are that many elements.
-struct places {
-  int64_t at[RS_OPERANDS];
-};
-
-__device__ inline places places_of(const rs_tensor_strided &s, int64_t at) {
-  places p = {};
-  if (s.count >> 31) {
-    for (int k = 0; k < s.operands; k++) p.at[k] = rs_strided_offset(&s, k, at);
-    return p;
-  }
-  uint32_t rest = (uint32_t)at;
-  for (int axis = s.rank - 1; axis >= 0; axis--) {
-    uint32_t extent = (uint32_t)s.extent[axis], index = axis ? rest % extent : rest;
-    for (int k = 0; k < s.operands; k++) p.at[k] += index * s.stride[k][axis];
-    rest /= extent;
-  }
-  return p;
-}
-
-__global__ void join_float(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    ((float *)s.operand[0])[p.at[0]] = rs_join_float(s.op, ((const float *)s.operand[1])[p.at[1]], ((const float *)s.operand[2])[p.at[2]]);
-  }
-}
-
-__global__ void compare_float(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    const float a = ((const float *)s.operand[1])[p.at[1]], b = ((const float *)s.operand[2])[p.at[2]];
-    ((int32_t *)s.operand[0])[p.at[0]] = rs_compare_float(s.op, a, b);
-  }
-}
-
-__global__ void join_int(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    const int32_t a = ((const int32_t *)s.operand[1])[p.at[1]], b = ((const int32_t *)s.operand[2])[p.at[2]];
-    ((int32_t *)s.operand[0])[p.at[0]] = rs_join_int(s.op, a, b);
-  }
-}
-
-__global__ void choose(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    const int first = ((const int32_t *)s.operand[1])[p.at[1]] != 0;
-    ((int32_t *)s.operand[0])[p.at[0]] = first ? ((const int32_t *)s.operand[2])[p.at[2]] : ((const int32_t *)s.operand[3])[p.at[3]];
-  }
-}
-
-__global__ void copy(rs_tensor_strided s) {
-  RS_OVER(i, s.count) {
-    const places p = places_of(s, i);
-    ((int32_t *)s.operand[0])[p.at[0]] = ((const int32_t *)s.operand[1])[p.at[1]];
-  }
-}
-
 __global__ void gather(rs_tensor_gathering g) {
   RS_OVER(i, g.batch * g.outer * g.picks * g.inner) {
     const int64_t inner = i % g.inner, pick = i / g.inner % g.picks, outer = i / g.inner / g.picks;
@@ -123,18 +64,26 @@ __global__ void segment_sum(rs_tensor_segments s) {
   }
 }
 
-__global__ void advance(rs_tensor_adaptation a) {
-  a.state[1] *= a.beta1;
-  a.state[2] *= a.beta2;
+__global__ void advance(double *state, double beta1, double beta2) {
+  state[1] *= beta1;
+  state[2] *= beta2;
 }
 
-__global__ void adapt(rs_tensor_adaptation a) {
-  const rs_adam_factors factors = rs_adam_factors_of(&a);
-  RS_OVER(i, a.count) rs_adam(&factors, a.gradient[i], &a.parameters[i], &a.first[i], &a.second[i]);
+// Which blocks work on which tensor: those of tensor k begin at block first[k].
+struct optimizer_blocks {
+  int64_t first[RS_OPTIMIZED_TENSORS + 1];
+};
+
+template <int OP> __global__ void optimize(rs_optimizer_step o, optimizer_blocks blocks) {
+  int k = 0; // the last tensor that begins at this block or before
+  for (int step = RS_OPTIMIZED_TENSORS / 2; step > 0; step /= 2)
+    if (k + step < o.tensors && blocks.first[k + step] <= blockIdx.x) k += step;
+  const rs_optimizer_factors factors = rs_optimizer_factors_of(&o);
+  const int64_t i = ((int64_t)blockIdx.x - blocks.first[k]) * blockDim.x + threadIdx.x;
+  if (i < o.tensor[k].count) rs_optimize(OP, &factors, &o.tensor[k], i);
 }
 
 const rs_tensor_elements &elements(const void *arguments) { return *(const rs_tensor_elements *)arguments; }
-const rs_tensor_strided &strided(const void *arguments) { return *(const rs_tensor_strided *)arguments; }
 
 } // namespace
 
@@ -147,15 +96,6 @@ int32_t rs_cuda_tensor_map(rs_operation *o, void *e) {
   return RS_OVER_ELEMENTS(map_int, o, elements(e).count, elements(e));
 }
 
-int32_t rs_cuda_tensor_join(rs_operation *o, void *s) {
-  const rs_tensor_strided &t = strided(s);
-  if (t.type == RS_INT32) return RS_OVER_ELEMENTS(join_int, o, t.count, t);
-  if (rs_join_is_comparison(t.op)) return RS_OVER_ELEMENTS(compare_float, o, t.count, t);
-  return RS_OVER_ELEMENTS(join_float, o, t.count, t);
-}
-int32_t rs_cuda_tensor_select(rs_operation *o, void *s) { return RS_OVER_ELEMENTS(choose, o, strided(s).count, strided(s)); }
-int32_t rs_cuda_tensor_copy(rs_operation *o, void *s) { return RS_OVER_ELEMENTS(copy, o, strided(s).count, strided(s)); }
-
 int32_t rs_cuda_tensor_gather(rs_operation *o, void *arguments) {
   const rs_tensor_gathering &g = *(const rs_tensor_gathering *)arguments;
   return RS_OVER_ELEMENTS(gather, o, g.batch * g.outer * g.picks * g.inner, g);
@@ -165,10 +105,16 @@ int32_t rs_cuda_tensor_segment_sum(rs_operation *o, void *arguments) {
   return RS_OVER_ELEMENTS(segment_sum, o, s.segments * s.inner, s);
 }
 
-int32_t rs_cuda_tensor_adam(rs_operation *o, void *arguments) {
-  const rs_tensor_adaptation &a = *(const rs_tensor_adaptation *)arguments;
-  int32_t status = a.advance ? RS_LAUNCH(advance, 1, 1, 0, rs_cuda_stream(o), a) : RS_OK;
-  return status ? status : RS_OVER_ELEMENTS(adapt, o, a.count, a);
+int32_t rs_cuda_tensor_optimize(rs_operation *operation, void *arguments) {
+  const rs_optimizer_step &o = *(const rs_optimizer_step *)arguments;
+  static void (*const kernels[])(rs_optimizer_step, optimizer_blocks) = {optimize<RS_OPTIMIZE_DESCENT>, optimize<RS_OPTIMIZE_MOMENTUM>,
+                                                                         optimize<RS_OPTIMIZE_NESTEROV>, optimize<RS_OPTIMIZE_ADAM>};
+  const cudaStream_t stream = rs_cuda_stream(operation);
+  const auto optimize_tensors = kernels[o.op];
+  optimizer_blocks blocks = {};
+  for (int k = 0; k < o.tensors; k++) blocks.first[k + 1] = blocks.first[k] + (o.tensor[k].count + RS_THREADS - 1) / RS_THREADS;
+  int32_t status = o.advance ? RS_LAUNCH(advance, 1, 1, 0, stream, o.state, o.beta1, o.beta2) : RS_OK;
+  return status ? status : RS_LAUNCH(optimize_tensors, dim3((unsigned)blocks.first[o.tensors]), RS_THREADS, 0, stream, o, blocks);
 }
 
 } // extern "C"

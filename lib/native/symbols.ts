@@ -1,7 +1,8 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 4;
+export const RS_ABI = 5;
 export const RS_TRANSFER_BYTES = 67108864;
+export const RS_OPTIMIZED_TENSORS = 64;
 export const RS_VIEW = 13;
 
 export const Status = {
@@ -187,6 +188,13 @@ export const TensorPool = {
   POOL_MEAN: 1,
 } as const;
 
+export const TensorOptimization = {
+  OPTIMIZE_DESCENT: 0,
+  OPTIMIZE_MOMENTUM: 1,
+  OPTIMIZE_NESTEROV: 2,
+  OPTIMIZE_ADAM: 3,
+} as const;
+
 export const TensorResize = {
   RESIZE_LINEAR: 0,
   RESIZE_NEAREST: 1,
@@ -305,5 +313,5 @@ export const symbols = {
   rs_tensor_resize: ["i32", "i64", "i64", "buffer", "i32", "i32"],
   rs_tensor_resize_gradient: ["i32", "i64", "i64", "buffer", "i32", "i32"],
   rs_tensor_normalize: ["i64", "i64", "i64", "i64", "i64", "i64", "i64", "i64", "f64"],
-  rs_tensor_adam: ["i64", "i64", "i64", "i64", "i64", "i64", "i32", "f64", "f64", "f64"],
+  rs_tensor_optimize: ["i32", "i32", "buffer", "i64", "i32", "f64", "f64", "f64"],
 } as const;

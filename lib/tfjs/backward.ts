@@ -4,13 +4,20 @@ import type { NamedTensorMap, Scalar, Tensor, Variable } from "@tensorflow/tfjs-
 import { RaysumError } from "../errors.ts";
 import { tensorflow } from "./tensorflow.ts";
 
+/** How a gradient function gives the gradient of one input. */
+export interface Gradient {
+  (): Tensor;
+  /** Adds the gradient in place to a sum of others and returns true, or false where it cannot. */
+  readonly addTo?: (sum: Tensor) => boolean;
+}
+
 /** What tfjs-core records of an operation while a gradient is asked for. */
 interface TapeNode {
   readonly kernelName: string;
   readonly inputs: NamedTensorMap;
   readonly outputs: readonly Tensor[];
   readonly saved?: readonly Tensor[];
-  readonly gradient?: (dys: readonly (Tensor | null)[]) => Record<string, () => Tensor>;
+  readonly gradient?: (dys: readonly (Tensor | null)[]) => Record<string, Gradient>;
 }
 
 interface TapeState {
@@ -74,29 +81,33 @@ function between(
   return { fromX, path };
 }
 
-/** The gradients of a node's inputs that depend on xs, each a tensor of its own. */
-function inputGradients(node: TapeNode, dys: readonly (Tensor | null)[], fromX: Set<number>): [number, Tensor][] {
+/** Adds the gradients of a node's inputs that depend on xs to the sums, each of which is a tensor of its own. */
+function addGradients(node: TapeNode, sums: Map<number, Tensor>, fromX: Set<number>): void {
   const tf = tensorflow();
   if (!node.gradient)
     throw new RaysumError("argument", `Cannot compute gradient: gradient function not found for ${node.kernelName}.`);
-  const seen = new Set<Tensor | null>(dys);
-  const found: [number, Tensor][] = [];
+  const dys = node.outputs.map(({ id }) => sums.get(id) ?? null);
+  const taken = new Set<Tensor>();
   tf.tidy(() => {
+    const made = tf.engine().state.activeScope.track;
     const functions = node.gradient!(dys);
     for (const [name, { id, shape }] of Object.entries(node.inputs)) {
       if (!fromX.has(id)) continue;
+      const sum = sums.get(id);
+      if (sum && functions[name]?.addTo?.(sum)) continue;
       const given = functions[name]?.();
       if (given?.dtype !== "float32" || !tf.util.arraysEqual(given.shape, shape))
         throw new RaysumError(
           "argument",
           `the gradient of ${node.kernelName} by ${name} is ${given ? `${given.dtype} [${given.shape}]` : "missing"}: expected float32 [${shape}]`,
         );
-      const gradient = seen.has(given) ? tf.clone(given) : given;
-      seen.add(gradient);
-      found.push([id, tf.keep(gradient)]);
+      // What was there before, as dy, belongs to others.
+      const gradient = taken.has(given) || !made.includes(given) ? tf.clone(given) : given;
+      taken.add(gradient);
+      sums.set(id, tf.keep(sum ? tf.add(sum, gradient) : gradient));
+      sum?.dispose();
     }
   });
-  return found;
 }
 
 /** Gradients of y = f() by xs, from the gradient of y (ones by default), outside any other gradient. */
@@ -109,12 +120,7 @@ function walk<T extends Tensor>(f: () => T, xs: readonly Tensor[], dy?: Tensor):
   try {
     for (const node of [...tape].reverse()) {
       if (!path.has(node)) continue;
-      const dys = node.outputs.map(({ id }) => sums.get(id) ?? null);
-      for (const [id, gradient] of inputGradients(node, dys, fromX)) {
-        const sum = sums.get(id);
-        sums.set(id, sum ? tf.keep(tf.add(sum, gradient)) : gradient);
-        if (sum) for (const summand of [sum, gradient]) summand.dispose();
-      }
+      addGradients(node, sums, fromX);
       for (const { id } of node.outputs) {
         sums.get(id)?.dispose();
         sums.delete(id);

@@ -55,16 +55,14 @@ export function join(backend: RaysumBackend, op: number, a: TensorInfo, b: Tenso
   const same = sameShape(a.shape, b.shape);
   const shape = same ? a.shape : backend.tf.broadcast_util.assertAndGetBroadcastShape(a.shape, b.shape);
   const out = backend.output(shape, dtype);
-  if (sizeOf(shape) > 0) joinInto(backend, op, out, a, b);
+  joinInto(backend, op, out, a, b);
   return out;
 }
 
 /** The same into `out`, which has the broadcast shape and may be an operand of that shape. */
 export function joinInto(backend: RaysumBackend, op: number, out: TensorInfo, a: TensorInfo, b: TensorInfo): void {
-  const strides = [broadcastStrides(a.shape, out.shape), broadcastStrides(b.shape, out.shape)];
-  const { rank, table } = strideTable(out.shape, strides);
-  const [to, left, right] = [backend.pointer(out), backend.pointer(a), backend.pointer(b)];
-  check(native().rs_tensor_join(op, typeOf(a.dtype), to, left, right, rank, table));
+  const read = (tensor: TensorInfo): Part => ({ tensor, start: 0, strides: broadcastStrides(tensor.shape, out.shape) });
+  joinParts(backend, op, out.shape, whole(out), read(a), read(b));
 }
 
 export function select(backend: RaysumBackend, condition: TensorInfo, a: TensorInfo, b: TensorInfo): TensorInfo {
@@ -77,23 +75,41 @@ export function select(backend: RaysumBackend, condition: TensorInfo, a: TensorI
   return out;
 }
 
-/** An operand of a strided copy: where its first element lies, in elements from the tensor's start, and its strides. */
+/** An operand of a strided call: where its first element lies, in elements from the tensor's start, and its strides. */
 export interface Part {
   readonly tensor: TensorInfo;
   readonly start: number;
   readonly strides: readonly number[];
 }
 
+/** What the strided calls of csrc/raysum.h are given: the addresses of the parts, and their table. */
+function operands(backend: RaysumBackend, extents: Shape, parts: readonly Part[]) {
+  const pointers = parts.map(({ tensor, start }) => backend.pointer(tensor) + BigInt(start * 4));
+  const strides = parts.map((part) => part.strides);
+  return { pointers, ...strideTable(extents, strides) };
+}
+
 /** Copies elements of 4 bytes: `to` over `extents` is `from` over `extents`. */
 export function copy(backend: RaysumBackend, extents: Shape, to: Part, from: Part): void {
   if (sizeOf(extents) === 0) return;
-  const { rank, table } = strideTable(extents, [to.strides, from.strides]);
-  const target = backend.pointer(to.tensor) + BigInt(to.start * 4);
-  const source = backend.pointer(from.tensor) + BigInt(from.start * 4);
-  check(native().rs_tensor_copy(target, source, rank, table));
+  const { pointers, rank, table } = operands(backend, extents, [to, from]);
+  check(native().rs_tensor_copy(pointers[0]!, pointers[1]!, rank, table));
 }
 
-/** A whole tensor as an operand of a copy. */
+/** `to` = a op b, each over `extents`. */
+export function joinParts(backend: RaysumBackend, op: number, extents: Shape, to: Part, a: Part, b: Part): void {
+  if (sizeOf(extents) === 0) return;
+  const { pointers, rank, table } = operands(backend, extents, [to, a, b]);
+  check(native().rs_tensor_join(op, typeOf(a.tensor.dtype), pointers[0]!, pointers[1]!, pointers[2]!, rank, table));
+}
+
+/** Adds `x` in place to the part of a tensor that begins at an index. */
+export function addToPart(backend: RaysumBackend, sum: TensorInfo, begin: readonly number[], x: TensorInfo): void {
+  const part = partFrom(sum, begin);
+  joinParts(backend, TensorJoin.JOIN_ADD, x.shape, part, part, whole(x));
+}
+
+/** A whole tensor as an operand. */
 export function whole(tensor: TensorInfo): Part {
   return { tensor, start: 0, strides: stridesOf(tensor.shape) };
 }

@@ -2,15 +2,19 @@
 // those that it computes with arrays of the host or with activations kept for nothing.
 import type { GradConfig, NamedAttrMap, NamedTensorMap, Tensor } from "@tensorflow/tfjs-core";
 import { RaysumBackend } from "./backend.ts";
+import type { Gradient } from "./backward.ts";
+import { addToPart } from "./calls.ts";
 import type { TensorFlow } from "./tensorflow.ts";
 
 type Run = (name: string, inputs: Record<string, Tensor>, attributes?: object) => Tensor;
-type Gradients = Record<string, () => Tensor>;
+type Gradients = Record<string, Gradient>;
 
 /** Those that gradients here look at; convolutions hand theirs on. */
 interface Attributes {
   readonly alpha: number;
   readonly axis: number | number[];
+  readonly begin: number | number[];
+  readonly size: number | number[];
   readonly varianceEpsilon: number;
 }
 
@@ -69,6 +73,19 @@ function spread(tf: TensorFlow, dy: Tensor, x: Tensor, axis: number | number[]):
 function gathered(tf: TensorFlow, dy: Tensor, { shape }: Tensor): Tensor {
   const axes = tf.broadcast_util.getReductionAxes(shape, dy.shape);
   return tf.reshape(axes.length > 0 ? tf.sum(dy, axes) : dy, shape);
+}
+
+/** The gradient of a part: zeros around `dy`, or `dy` alone added to a sum that nothing else looks at. */
+function around(tf: TensorFlow, dy: Tensor, { shape }: Tensor, begin: readonly number[]): Gradient {
+  const backend = tf.backend() as RaysumBackend;
+  const zeros = begin.map((before, axis): [number, number] => [before, shape[axis]! - before - dy.shape[axis]!]);
+  const addTo = (sum: Tensor): boolean => {
+    if (!backend.isSole(sum)) return false;
+    addToPart(backend, sum, begin, dy);
+    backend.overwritten(sum);
+    return true;
+  };
+  return Object.assign(() => tf.pad(dy, zeros), { addTo });
 }
 
 /** Resizing is linear, so the gradient of its gradient is resizing again. */
@@ -137,6 +154,13 @@ const own: readonly OwnGradient[] = [
         offset: sum,
       };
     },
+  },
+  {
+    name: "Slice",
+    inputsToSave: ["x"],
+    of: (_, dy, [x], { begin, size }, tf) => ({
+      x: around(tf, dy, x!, tf.slice_util.parseSliceParams(x!, begin, size)[0]!),
+    }),
   },
   resizingGradient("ResizeBilinear"),
   resizingGradient("ResizeNearestNeighbor"),

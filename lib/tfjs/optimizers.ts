@@ -1,5 +1,5 @@
-// Optimizers that update variables in place, one native call a variable, and walk back freeing as they go. They save and load what
-// the stock ones do, and are the stock ones on other backends.
+// Optimizers that update variables in place and walk back freeing as they go. They save and load what the stock ones do, and are the
+// stock ones on other backends.
 import type {
   AdamOptimizer,
   MomentumOptimizer,
@@ -13,10 +13,10 @@ import type {
 } from "@tensorflow/tfjs-core";
 import { RaysumError } from "../errors.ts";
 import { check, native } from "../native/library.ts";
-import { TensorJoin } from "../native/symbols.ts";
+import { RS_OPTIMIZED_TENSORS, TensorOptimization } from "../native/symbols.ts";
 import { RaysumBackend } from "./backend.ts";
 import { variableGradients } from "./backward.ts";
-import { fill, join, joinInto } from "./calls.ts";
+import { fill } from "./calls.ts";
 import { tensorflow } from "./tensorflow.ts";
 
 /** The optimizers' own variables, which tfjs-core does not declare for those who extend it. */
@@ -71,22 +71,17 @@ function checkRate(rate: number): void {
     throw new RaysumError("argument", `rate ${rate}: expected a positive number`);
 }
 
-/** Numbers in device memory that the calls of an optimizer read: they stay alive where a step is captured. */
+/** The three float64 in device memory that rs_tensor_optimize reads: they stay alive where a step is captured. */
 class Held {
-  readonly #bytes: number;
   #backend: RaysumBackend | undefined;
   #held: TensorInfo | undefined;
   #holds = "";
 
-  constructor(bytes: number) {
-    this.#bytes = bytes;
-  }
-
   /** Uploads `numbers` unless the device has `what` already; after the step it will have `next`. */
-  set(backend: RaysumBackend, numbers: Float32Array | Float64Array, what: string, next: string): void {
+  set(backend: RaysumBackend, numbers: Float64Array, what: string, next: string): void {
     if (this.#backend !== backend) this.free();
     this.#backend = backend;
-    this.#held ??= backend.output([this.#bytes / 4], "int32");
+    this.#held ??= backend.output([6], "int32");
     if (this.#holds !== what)
       backend.upload(backend.pointer(this.#held), new Int32Array(numbers.buffer as ArrayBuffer));
     this.#holds = next;
@@ -103,15 +98,28 @@ class Held {
   }
 }
 
-/** variable -= rate * slope, in place. */
-function descend(backend: RaysumBackend, variable: Variable, rate: Held, slope: TensorInfo): void {
-  writable(backend, variable);
-  const floats = ({ dataId }: TensorInfo, shape: number[]): TensorInfo => ({ dataId, shape, dtype: "float32" });
-  const target = floats(variable, [variable.size]);
-  const along = floats(slope, [variable.size]);
-  const step = join(backend, TensorJoin.JOIN_MULTIPLY, along, floats(rate.info, []), "float32");
-  joinInto(backend, TensorJoin.JOIN_SUBTRACT, target, target, step);
-  backend.disposeData(step.dataId);
+/** A step of an optimizer on its variables: as few calls, and on a GPU as few kernels, as there can be. */
+function step(
+  backend: RaysumBackend,
+  op: number,
+  held: Held,
+  gradients: Gradients,
+  moments: Readonly<Record<string, Slot[]>>,
+  { beta1 = 0, beta2 = 0, epsilon = 0 } = {},
+): void {
+  const state = backend.pointer(held.info);
+  const rows = [...updates(gradients)].map(({ place, variable, gradient }) => {
+    const [first = 0n, second = 0n] = Object.entries(moments).map(([name, slots]) =>
+      writable(backend, slot(backend, slots, place, `${variable.name}/${name}`, variable)),
+    );
+    return [writable(backend, variable), first, second, backend.pointer(gradient), BigInt(variable.size)];
+  });
+  for (let k = 0; k < rows.length; k += RS_OPTIMIZED_TENSORS) {
+    const some = rows.slice(k, k + RS_OPTIMIZED_TENSORS);
+    const table = BigInt64Array.from(some.flat());
+    const advance = op === TensorOptimization.OPTIMIZE_ADAM && k === 0 ? 1 : 0;
+    check(native().rs_tensor_optimize(op, some.length, table, state, advance, beta1, beta2, epsilon));
+  }
 }
 
 /** What tfjs-core keeps from those who do not extend an optimizer. */
@@ -155,17 +163,17 @@ function inPlace<T extends Optimizer>(optimizer: T, { held, prepare, apply }: In
 }
 
 const setRate = (held: Held) => (backend: RaysumBackend, rate: number) =>
-  held.set(backend, Float32Array.of(rate), `${rate}`, `${rate}`);
+  held.set(backend, Float64Array.of(rate, 0, 0), `${rate}`, `${rate}`);
 
 /** Stochastic gradient descent: `tf.train.sgd`, in place. */
 export function sgd(rate: number): SGDOptimizer {
   checkRate(rate);
-  const held = new Held(4);
+  const held = new Held();
   return inPlace(tensorflow().train.sgd(rate), {
     held,
     prepare: setRate(held),
     apply: (backend, gradients) => {
-      for (const { variable, gradient } of updates(gradients)) descend(backend, variable, held, gradient);
+      step(backend, TensorOptimization.OPTIMIZE_DESCENT, held, gradients, {});
     },
   });
 }
@@ -176,25 +184,14 @@ export function momentum(rate: number, share: number, nesterov = false): Momentu
   if (!(share >= 0 && share < 1)) throw new RaysumError("argument", `momentum ${share}: expected 0 to below 1`);
   const optimizer = tensorflow().train.momentum(rate, share, nesterov);
   const slots = optimizer as unknown as { accumulations: Slot[] };
-  const held = new Held(4);
+  const held = new Held();
   return inPlace(optimizer, {
     held,
     prepare: setRate(held),
     apply: (backend, gradients) => {
-      for (const { place, variable, gradient } of updates(gradients)) {
-        const count = BigInt(variable.size);
-        const own = slot(backend, slots.accumulations, place, `${variable.name}/momentum`, variable);
-        const [speed, slope] = [writable(backend, own), backend.pointer(gradient)];
-        check(native().rs_combine(speed, share, speed, 1, slope, count, count));
-        if (!nesterov) {
-          descend(backend, variable, held, own);
-          continue;
-        }
-        const ahead = backend.output([variable.size], "float32");
-        check(native().rs_combine(backend.pointer(ahead), share, speed, 1, slope, count, count));
-        descend(backend, variable, held, ahead);
-        backend.disposeData(ahead.dataId);
-      }
+      const { OPTIMIZE_MOMENTUM, OPTIMIZE_NESTEROV } = TensorOptimization;
+      const op = nesterov ? OPTIMIZE_NESTEROV : OPTIMIZE_MOMENTUM;
+      step(backend, op, held, gradients, { momentum: slots.accumulations }, { beta1: share });
     },
   });
 }
@@ -224,7 +221,7 @@ export function adam(rate: number, { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 
       throw new RaysumError("argument", `betas ${beta1} and ${beta2}: expected 0 to below 1`);
   const optimizer = tensorflow().train.adam(rate, beta1, beta2, epsilon);
   const slots = optimizer as unknown as { accumulatedFirstMoment: Slot[]; accumulatedSecondMoment: Slot[] };
-  const held = new Held(24);
+  const held = new Held();
   return inPlace(optimizer, {
     held,
     prepare: (backend, learningRate) => {
@@ -233,17 +230,8 @@ export function adam(rate: number, { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 
       held.set(backend, numbers, `${learningRate} ${iterations}`, `${learningRate} ${iterations + 1}`);
     },
     apply: (backend, gradients) => {
-      const state = backend.pointer(held.info);
-      let advance = 1;
-      for (const { place, variable, gradient } of updates(gradients)) {
-        const { name, size } = variable;
-        const first = writable(backend, slot(backend, slots.accumulatedFirstMoment, place, `${name}/m`, variable));
-        const second = writable(backend, slot(backend, slots.accumulatedSecondMoment, place, `${name}/v`, variable));
-        const [target, slope] = [writable(backend, variable), backend.pointer(gradient)];
-        const count = BigInt(size);
-        check(native().rs_tensor_adam(target, first, second, slope, count, state, advance, beta1, beta2, epsilon));
-        advance = 0;
-      }
+      const moments = { m: slots.accumulatedFirstMoment, v: slots.accumulatedSecondMoment };
+      step(backend, TensorOptimization.OPTIMIZE_ADAM, held, gradients, moments, { beta1, beta2, epsilon });
     },
   });
 }

@@ -26,7 +26,7 @@ static void tensor_elements(void) {
     told(rs_tensor_map(choice_near(29), type, out, a, count_near(count), number_near(small_number()), number_near(small_number())));
     break;
   case 3:
-    size = fill_table(table, rank, 2);
+    size = fill_table(table, rank, 3);
     told(rs_tensor_join(choice_near(23), type, good_pointer(size), good_pointer(size), good_pointer(size), rank, table));
     break;
   case 4:
@@ -45,9 +45,12 @@ static void tensor_elements(void) {
                              count_near(channels), number_near(1e-3)));
     break;
   }
-  default:
-    told(rs_tensor_adam(out, good_pointer(size), good_pointer(size), good_pointer(size), count_near(count), good_pointer(24),
-                        (int32_t)below(3), number_near(0.9), number_near(0.999), number_near(1e-7)));
+  default: {
+    int32_t tensors = 1 + (int32_t)below(4);
+    for (int k = 0; k < 5 * tensors; k++) table[k] = k % 5 < 4 ? good_pointer(size) : count_near(count);
+    told(rs_tensor_optimize(choice_near(4), below(16) ? tensors : -tensors, table, good_pointer(24), (int32_t)below(3), number_near(0.9),
+                            number_near(0.999), number_near(1e-7)));
+  }
   }
 }
 
