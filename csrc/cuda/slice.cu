@@ -81,8 +81,8 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   if (!status)
     status = rs_cuda_table(plan->device, list.blocks.at, list.blocks.count * (int64_t)sizeof(slice_block), (void **)&tables->work.blocks,
                            &tables->pointers[0]);
-  if (!status)
-    status = rs_cuda_table(plan->device, list.parts.at, list.parts.count * (int64_t)sizeof(slice_share), (void **)&tables->work.parts,
+  if (!status && list.strips.count)
+    status = rs_cuda_table(plan->device, list.strips.at, list.strips.count * (int64_t)sizeof(slice_strip), (void **)&tables->work.strips,
                            &tables->pointers[4]);
   if (!status && list.windows.count)
     status = rs_cuda_table(plan->device, list.windows.at, list.windows.count * (int64_t)sizeof(stack_window),

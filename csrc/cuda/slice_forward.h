@@ -8,8 +8,8 @@ constexpr int SLICE_BAND = 16;             // planes in shared memory together
 constexpr int SLICE_STEP = SLICE_BAND + 1; // from voxel to voxel there: odd, which spreads them over the banks
 constexpr int SLICE_NEXT = 8;              // voxels that a thread brings to shared memory side by side
 constexpr int SLICE_VOXELS = 640;          // of a plane, over all channels, that the rays of a block may see, at most
-constexpr int SLICE_RAYS = 5120;           // of a block, over all channels, at most
-constexpr int SLICE_THREADS = 512;
+constexpr int SLICE_THREADS = 544;
+constexpr int SLICE_RAYS = 8 * SLICE_THREADS; // of a block, over all channels, at most
 
 // Room for so many rays: whole pairs a thread.
 constexpr int32_t SLICE_PAIRS = 2 * SLICE_THREADS;
@@ -18,21 +18,23 @@ static inline int32_t slice_padded(int32_t rays) { return (rays + SLICE_PAIRS - 
 // `views` from `view` on, in each `columns` from `column` on, on the planes first ... last - 1. Blocks of the same views make a group.
 struct slice_block {
   int32_t view, views, column, columns, first, last;
-  int32_t group, begin, count; // its group, the first share of that and their number
-  int32_t window;              // of the first band
-  int64_t share;               // floats in front of its part of the sums: [channel][column][slot of a view]
+  int32_t group, count;  // its group, and the number of blocks in that
+  int32_t begin, strips; // the first strip of the group and their number
+  int32_t window;        // of the first band
+  int32_t across;        // floats from a channel of its share to the next
+  int64_t share;         // floats in front of its share of the sums: [channel][column][slot of a view]
 };
 
-// Where the sums of a block lie, for the last of its group.
-struct __align__(16) slice_share {
-  int64_t first;
+// The shares of all blocks of a group on the same planes: the sums of `columns` from `column` on, in one.
+struct __align__(16) slice_strip {
+  int64_t share;
   int32_t column, columns;
 };
 
 // What forward projection needs beside its input.
 struct slice_work {
   const slice_block *blocks; // those with most to do first
-  const slice_share *parts;  // by groups
+  const slice_strip *strips; // by groups
   const stack_window *windows;
   unsigned *arrived;         // [slice][group], see rs_last_block
   float *shares;             // [slice][share_floats]
@@ -62,11 +64,12 @@ __device__ static inline void slice_fill(float *shared, const slice_plane &plane
     for (int c = 0; c < CHANNELS; c++) pair.near[c] = fmaf(2, a[c], -b[c]), pair.far[c] = b[c] - a[c];
     slice_put<CHANNELS>(shared, place, pair);
   };
-  if (upright) { // lanes are voxels, a warp does PLANES planes
-    constexpr int PARTS = BAND / PLANES;
+  if (upright) { // lanes are voxels, a warp does PLANES planes, a warp too many none
+    constexpr int PARTS = BAND / PLANES, AHEAD = SLICE_THREADS / 32 / PARTS * 32;
     const int first = threadIdx.x / 32 % PARTS * PLANES;
     const int32_t depth = planes - first, depth_turned = (planes < turned ? planes : turned) - first;
-    for (int32_t k = threadIdx.x / 32 / PARTS * 32 + threadIdx.x % 32; k < window.count; k += blockDim.x / PARTS) {
+    const int32_t begin = threadIdx.x / 32 / PARTS * 32;
+    for (int32_t k = begin < AHEAD ? begin + threadIdx.x % 32 : window.count; k < window.count; k += AHEAD) {
       const bool here = (uint32_t)(window.low + k) < (uint32_t)cross, behind = (uint32_t)(window.low + k + 1) < (uint32_t)cross;
       const int32_t most = here ? depth : 0, most_behind = behind ? depth : 0;
       const int32_t most_turned = here ? depth_turned : 0, most_behind_turned = behind ? depth_turned : 0;
@@ -88,7 +91,7 @@ __device__ static inline void slice_fill(float *shared, const slice_plane &plane
   } else { // lanes are planes, which do SLICE_NEXT voxels
     const int s = threadIdx.x % BAND;
     const uint32_t most = s < planes ? cross : 0, most_turned = s < turned ? most : 0;
-    for (int32_t k = threadIdx.x / BAND * SLICE_NEXT; k < window.count; k += blockDim.x / BAND * SLICE_NEXT) {
+    for (int32_t k = threadIdx.x / BAND * SLICE_NEXT; k < window.count; k += SLICE_THREADS / BAND * SLICE_NEXT) {
       const int64_t at = (int64_t)(window.low + k) * plane.nx + from + s;
       const float *row = volume + at, *back = last - at;
       float value[SLICE_NEXT + 1][CHANNELS];
@@ -107,7 +110,7 @@ __device__ static inline void slice_fill(float *shared, const slice_plane &plane
 template <int CHANNELS>
 __global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
-  constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS, SHARES = 8;
+  constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS, SHARES = 4, COLUMNS = 4;
   RS_SHARED(float, shared);
   float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
   const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
@@ -123,8 +126,12 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
   const int32_t per_plane = (int32_t)lrint(ldexp(view.plane, SLICE_BITS)), part_bits = plane.part_bits;
   for (int32_t n = t; n < work.rays * CHANNELS; n += THREADS) total[n] = 0;
 
+  const stack_window *windows = work.windows + block.window;
+  stack_window next = {0, 0}; // read long before it is wanted
+  if (block.first < block.last) next = *windows;
   for (int32_t from = block.first; from < block.last; from += BAND, middle += per_band) {
-    const stack_window window = work.windows[block.window + (from - block.first) / BAND];
+    const stack_window window = next;
+    if (from + BAND < block.last) next = *++windows;
     if (!window.count) continue;
     const int32_t planes = block.last - from < BAND ? block.last - from : BAND;
     __syncthreads(); // the band before was read
@@ -170,29 +177,41 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
   float *shares = work.shares + blockIdx.y * work.share_floats;
 #pragma unroll
   for (int c = 0; c < CHANNELS; c++)
-    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + block.share + c * rays + n, total[n * CHANNELS + c]);
+    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
   if (!rs_last_block(work.arrived + (int64_t)blockIdx.y * work.groups + block.group, block.count)) return;
   const int64_t sinogram = (int64_t)plane.views * plane.columns;
   const size_t item = (size_t)(slice / lanes.units * lanes.units * sinogram);
   const size_t unit = (size_t)(slice % lanes.units * sinogram + (int64_t)view.view * plane.columns);
-  const slice_share *parts = work.parts + block.begin;
-  const int32_t count = CHANNELS * block.count;
+  const slice_strip *strips = work.strips + block.begin;
+  const int32_t beside = THREADS >> slot_bits;
   double squares = 0;
-  for (int32_t column = t >> slot_bits; column < plane.columns; column += THREADS >> slot_bits) {
-    float sum = 0;
-    for (int32_t k = 0; k < count; k += SHARES) { // so many loads on their way together
-      float share[SHARES];
+  for (int32_t column = t >> slot_bits; column < plane.columns; column += COLUMNS * beside) {
+    float sum[COLUMNS] = {};
+    for (int32_t k = 0; k < block.strips; k += SHARES) { // so many loads on their way together
+      float share[SHARES][CHANNELS][COLUMNS];
 #pragma unroll
       for (int n = 0; n < SHARES; n++) {
-        const slice_share part = parts[(k + n < count ? k + n : k) / CHANNELS];
-        const int32_t place = (n % CHANNELS ? plane.columns - 1 - column : column) - part.column;
-        const float *from = shares + part.first + ((n % CHANNELS * part.columns + place) << slot_bits) + slot;
-        share[n] = k + n < count && place >= 0 && place < part.columns ? __ldcg(from) : 0;
+        const slice_strip strip = strips[k + n < block.strips ? k + n : k];
+        const int32_t columns = k + n < block.strips ? strip.columns : 0;
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) {
+          const int32_t place = (c ? plane.columns - 1 - column : column) - strip.column;
+          const float *from = shares + strip.share + (c * columns + place) * slots + slot;
+#pragma unroll
+          for (int m = 0; m < COLUMNS; m++)
+            share[n][c][m] = (uint32_t)(c ? place - m * beside : place + m * beside) < (uint32_t)columns
+                                 ? __ldcg(from + (c ? -m * THREADS : m * THREADS))
+                                 : 0;
+        }
       }
 #pragma unroll
-      for (int n = 0; n < SHARES; n++) sum += share[n];
+      for (int n = 0; n < SHARES * CHANNELS * COLUMNS; n++)
+        sum[n % COLUMNS] += share[n / COLUMNS / CHANNELS][n / COLUMNS % CHANNELS][n % COLUMNS];
     }
-    if (slot < block.views) squares += rs_finish(output, item, unit + column, view.length * sum);
+#pragma unroll
+    for (int m = 0; m < COLUMNS; m++)
+      if (slot < block.views && column + m * beside < plane.columns)
+        squares += rs_finish(output, item, unit + column + m * beside, view.length * sum[m]);
   }
   if (!work.sums) return;
   squares = rs_block_sum(squares);
