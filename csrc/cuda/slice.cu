@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t SLICE_MOST = 24;        // slices of all batch items together; with more of them `rs_stack_cuda` is faster
 constexpr double SLICE_FINEST = 1 - 1e-7; // voxels between columns: below 1 a voxel sees more than two
 constexpr double SLICE_COARSEST = 1.99;
+constexpr double SLICE_TURNED = 1e-8; // voxels that the position of a ray and of its counterpart may differ by
 
 constexpr int64_t PASS_BYTES = 256 << 20; // of shares of sums that a pass should not exceed
 constexpr int HEIGHTS = 5, TALLEST = 64;
@@ -27,7 +28,7 @@ struct slice_tables {
   int64_t pass;              // most slices that forward projection works off at a time
   int64_t room, room_floats; // workspace, see make_room
   int32_t columns[HEIGHTS];  // of a view that a tile of back projection sees, with TALLEST >> k rows
-  int64_t pointers[4];
+  int64_t pointers[5];
 };
 
 int accepts(const rs_geometry *geometry) {
@@ -75,10 +76,14 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   const rs_geometry *geometry = &plan->geometry;
   const stack_plane plane = {view, geometry->views, geometry->columns, 1, geometry->shape[RS_Y], geometry->shape[RS_X]};
   slice_block_list list = {};
+  list.channels = tables->plane.turned ? 2 : 1;
   int32_t status = slice_make_blocks(plane, view, plan->device, &list);
   if (!status)
     status = rs_cuda_table(plan->device, list.blocks.at, list.blocks.count * (int64_t)sizeof(slice_block), (void **)&tables->work.blocks,
                            &tables->pointers[0]);
+  if (!status && list.strips.count)
+    status = rs_cuda_table(plan->device, list.strips.at, list.strips.count * (int64_t)sizeof(slice_strip), (void **)&tables->work.strips,
+                           &tables->pointers[4]);
   if (!status && list.windows.count)
     status = rs_cuda_table(plan->device, list.windows.at, list.windows.count * (int64_t)sizeof(stack_window),
                            (void **)&tables->work.windows, &tables->pointers[1]);
@@ -100,8 +105,20 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   return status;
 }
 
+// Does half a turn take the rays of every view to rays of it?
+bool is_turned(const slice_plane &plane, const stack_view *view) {
+  for (int32_t v = 0; v < plane.views; v++) {
+    const bool upright = view[v].main == RS_Y;
+    const int32_t cross = upright ? plane.nx : plane.ny, planes = upright ? plane.ny : plane.nx;
+    const double middle = view[v].start + view[v].column * 0.5 * (plane.columns - 1) + view[v].plane * 0.5 * (planes - 1);
+    if (!(fabs(2 * middle - (cross - 1)) <= SLICE_TURNED)) return false;
+  }
+  return true;
+}
+
 // How wide a window of columns voxels see, and what blocks do.
 int32_t make_work(const rs_plan *plan, slice_tables *tables, const stack_view *view) {
+  tables->plane.turned = is_turned(tables->plane, view);
   for (int32_t v = 0; v < tables->plane.views; v++)
     for (int k = 0; k < HEIGHTS; k++) {
       const int32_t columns = (int32_t)floor(fabs(view[v].along_y) * (TALLEST >> k) + fabs(view[v].along_x) * SLICE_WIDTH) + 4;
@@ -115,7 +132,7 @@ int32_t prepare(rs_plan *plan) {
   slice_tables *tables = (slice_tables *)calloc(1, sizeof *tables);
   if (!tables) return rs_fail(RS_EMEMORY, "no host memory for the tables of a plan");
   plan->tables = tables;
-  tables->plane = {nullptr, geometry->views, geometry->columns, geometry->shape[RS_Y], geometry->shape[RS_X], SLICE_PART};
+  tables->plane = {nullptr, geometry->views, geometry->columns, geometry->shape[RS_Y], geometry->shape[RS_X], false, SLICE_PART};
   tables->stack.device = plan->device;
   tables->stack.geometry = *geometry;
   int32_t status = stack_put_views(plan, &tables->plane.view, &tables->pointers[3],
@@ -125,8 +142,8 @@ int32_t prepare(rs_plan *plan) {
     release(plan);
     return status;
   }
-  const int64_t most = PASS_BYTES / (int64_t)sizeof(float) / (tables->work.share_floats + 1) / 2 * 2;
-  tables->pass = most < 2 ? 2 : most > SLICE_MOST ? SLICE_MOST : most;
+  const int64_t most = PASS_BYTES / (int64_t)sizeof(float) / (tables->work.share_floats + 1);
+  tables->pass = most < 1 ? 1 : most > SLICE_MOST ? SLICE_MOST : most;
   tables->sums_floats = SLICE_MOST * tables->work.groups * (int64_t)(sizeof(double) / sizeof(float));
   return RS_OK;
 }
@@ -143,8 +160,8 @@ int32_t stack_of(const rs_plan *plan, rs_plan *stack) {
 template <int CHANNELS>
 int32_t project(const rs_operation *operation, const slice_tables *tables, const slice_work &work, const float *volume,
                 const slice_lanes &lanes, const rs_output &output) {
-  const dim3 grid((unsigned)tables->block_count, (unsigned)stack_parts(lanes.count, CHANNELS));
-  return RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS<CHANNELS>, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
+  const dim3 grid((unsigned)tables->block_count, (unsigned)lanes.count);
+  return RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
                    tables->plane, work, volume, lanes, output);
 }
 
@@ -166,12 +183,15 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   for (slice_lanes lanes = {0, 0, units}; lanes.first < batch * units; lanes.first += lanes.count) {
     const int64_t left = batch * units - lanes.first;
     lanes.count = left < tables->pass ? left : tables->pass;
-    status = left == 1 ? project<1>(operation, tables, work, volume, lanes, *output)
-                       : project<2>(operation, tables, work, volume, lanes, *output);
+    status = tables->plane.turned ? project<2>(operation, tables, work, volume, lanes, *output)
+                                  : project<1>(operation, tables, work, volume, lanes, *output);
     if (status) return status;
   }
   return norm ? rs_sum_blocks(operation, work.sums, (int64_t)work.groups * units, batch, norm) : RS_OK;
 }
+
+// So many rows, or their counterparts, are all.
+template <int CHANNELS> int64_t rows_of(const slice_plane &plane) { return stack_parts(plane.ny, CHANNELS); }
 
 template <int CHANNELS, int ROWS, int WARPS>
 int32_t back_project(const rs_operation *operation, const slice_tables *tables, const float *projections, const slice_lanes &lanes,
@@ -180,8 +200,7 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
   const slice_plane &plane = tables->plane;
   int height = 0; // in the list
   while (TALLEST >> height > HEIGHT) height++;
-  const dim3 grid((unsigned)(stack_parts(plane.ny, HEIGHT) * stack_parts(plane.nx, SLICE_WIDTH)),
-                  (unsigned)stack_parts(lanes.count, CHANNELS));
+  const dim3 grid((unsigned)(stack_parts(rows_of<CHANNELS>(plane), HEIGHT) * stack_parts(plane.nx, SLICE_WIDTH)), (unsigned)lanes.count);
   // Several blocks with half of the groups each fill a multiprocessor as well, and wait for fewer threads.
   const bool many = grid.x * (int64_t)grid.y * 2 >= rs_cuda_multiprocessors(tables->stack.device) * 3;
   const int64_t room = rs_cuda_shared(tables->stack.device) - STACK_STATIC;
@@ -199,12 +218,13 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
                      const rs_output &output) {
   const slice_plane &plane = tables->plane;
   const int64_t enough = rs_cuda_multiprocessors(tables->stack.device) * 3 / 4;
-  const int64_t strips = stack_parts(plane.nx, SLICE_WIDTH) * stack_parts(lanes.count, CHANNELS);
-  if constexpr (CHANNELS == 1)
-    if (strips * stack_parts(plane.ny, 64) >= enough) return back_project<1, 8, 8>(operation, tables, projections, lanes, output);
-  if (strips * stack_parts(plane.ny, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
-  if (strips * stack_parts(plane.ny, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
-  if (strips * stack_parts(plane.ny, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
+  const int64_t strips = stack_parts(plane.nx, SLICE_WIDTH) * lanes.count, rows = rows_of<CHANNELS>(plane);
+  if (strips * stack_parts(rows, 64) >= enough) return back_project<CHANNELS, 8, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(rows, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(rows, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(rows, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
+  if constexpr (CHANNELS == 2)
+    if (strips * stack_parts(rows, 4) < enough) return back_project<1>(operation, tables, projections, lanes, output);
   return back_project<CHANNELS, 1, 4>(operation, tables, projections, lanes, output);
 }
 
@@ -216,8 +236,8 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
   }
   const slice_tables *tables = (const slice_tables *)plan->tables;
   const slice_lanes lanes = {0, batch * plan->geometry.rows, plan->geometry.rows};
-  return lanes.count == 1 ? back_project<1>(operation, tables, projections, lanes, *output)
-                          : back_project<2>(operation, tables, projections, lanes, *output);
+  return tables->plane.turned ? back_project<2>(operation, tables, projections, lanes, *output)
+                              : back_project<1>(operation, tables, projections, lanes, *output);
 }
 
 } // namespace

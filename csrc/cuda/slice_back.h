@@ -1,4 +1,5 @@
-// slice_back.h: back projection of one slice or two, where a voxel sees at most two columns of a view.
+// slice_back.h: back projection of a slice, where a voxel sees at most two columns of a view. With two CHANNELS the tiles are those of
+// the first half of the rows, and a thread does the counterparts of its voxels, see slice_plane, as well.
 #pragma once
 #include "slice_kernels.h"
 
@@ -20,7 +21,7 @@ template <int WARPS> constexpr int SLICE_STAGE = WARPS < 8 ? 16 : 8; // views
 
 template <int CHANNELS, int ROWS, int WARPS> static inline size_t slice_back_bytes(int groups, int32_t columns) {
   const size_t stages = (size_t)groups * SLICE_STAGE<WARPS> * (2 * columns * sizeof(slice_pair<CHANNELS>) + 3 * sizeof(slice_line));
-  const size_t partial = (size_t)(groups - 1) * 32 * WARPS * ROWS * CHANNELS * sizeof(float);
+  const size_t partial = (size_t)groups * 32 * WARPS * ROWS * CHANNELS * sizeof(float);
   return stages > partial ? stages : partial;
 }
 
@@ -36,9 +37,8 @@ __global__ void __launch_bounds__(1024, 1)
   const int lane = t % 32, warp = t / 32;
   const int tiles = (plane.nx + SLICE_WIDTH - 1) / SLICE_WIDTH;
   const int32_t y = blockIdx.x / tiles * HEIGHT, x = blockIdx.x % tiles * SLICE_WIDTH;
-  const int64_t first = lanes.first + (int64_t)blockIdx.y * CHANNELS, sinogram = (int64_t)plane.views * plane.columns;
-  const int channels = lanes.first + lanes.count - first < CHANNELS ? (int)(lanes.first + lanes.count - first) : CHANNELS;
-  projections += first * sinogram;
+  const int64_t slice = lanes.first + blockIdx.y;
+  projections += slice * plane.views * plane.columns;
   const int32_t share = (plane.views + groups - 1) / groups, begin = group * share;
   const int32_t end = begin + share < plane.views ? begin + share : plane.views;
   const int stage_floats = STAGE * columns * 2 * CHANNELS;
@@ -66,34 +66,42 @@ __global__ void __launch_bounds__(1024, 1)
     }
     lines[stage % 3 * STAGE + lane] = line;
   };
-  slice_pair<CHANNELS> held[VIEWS][PARTS];
-  auto fetch = [&](int32_t stage) { // a warp reads VIEWS views of a stage
+  slice_pair<CHANNELS> held[VIEWS][PARTS] = {};
+  auto fetch = [&](int32_t stage) { // a warp reads VIEWS views of a stage, nothing waits for them before `put`
 #pragma unroll
     for (int n = 0; n < VIEWS; n++) {
       const slice_line &line = lines[stage % 3 * STAGE + warp * VIEWS + n];
-      const float length = line.length;
       const int32_t low = line.low + lane;
-      const float *row = projections + (int64_t)line.view * plane.columns + low;
+      const float *row = projections + (int64_t)line.view * plane.columns, *back = row + plane.columns - 1 - low;
+      row += low;
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
+        if (p * 32 >= columns) break;
         const int32_t column = low + p * 32;
-        const bool wanted = p * 32 + lane < columns;
-        const bool here = wanted && column >= 0 && column < plane.columns, behind = wanted && column >= -1 && column < plane.columns - 1;
-#pragma unroll
-        for (int c = 0; c < CHANNELS; c++) {
-          held[n][p].near[c] = here && c < channels ? length * row[c * sinogram + p * 32] : 0;
-          held[n][p].far[c] = behind && c < channels ? length * row[c * sinogram + p * 32 + 1] : 0;
+        const bool here = (uint32_t)column < (uint32_t)plane.columns, behind = (uint32_t)(column + 1) < (uint32_t)plane.columns;
+        held[n][p].near[0] = here ? row[p * 32] : 0;
+        held[n][p].far[0] = behind ? row[p * 32 + 1] : 0;
+        if constexpr (CHANNELS == 2) {
+          held[n][p].near[1] = here ? back[-p * 32] : 0;
+          held[n][p].far[1] = behind ? back[-p * 32 - 1] : 0;
         }
       }
     }
   };
-  auto put = [&](int which) {
+  auto put = [&](int32_t stage) {
 #pragma unroll
-    for (int n = 0; n < VIEWS; n++)
+    for (int n = 0; n < VIEWS; n++) {
+      const float length = lines[stage % 3 * STAGE + warp * VIEWS + n].length;
 #pragma unroll
-      for (int p = 0; p < PARTS; p++)
+      for (int p = 0; p < PARTS; p++) {
+        if (p * 32 >= columns) break;
+        slice_pair<CHANNELS> pair = held[n][p];
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) pair.near[c] *= length, pair.far[c] *= length;
         if (p * 32 + lane < columns)
-          slice_put<CHANNELS>(stages + which * stage_floats, (warp * VIEWS + n) * columns + p * 32 + lane, held[n][p]);
+          slice_put<CHANNELS>(stages + (stage & 1) * stage_floats, (warp * VIEWS + n) * columns + p * 32 + lane, pair);
+      }
+    }
   };
 
   const int32_t part_bits = plane.part_bits;
@@ -105,11 +113,10 @@ __global__ void __launch_bounds__(1024, 1)
   const int32_t count = (share + STAGE - 1) / STAGE; // the same for all groups
   for (int32_t stage = 0; stage < count; stage++) {
     const int32_t from = begin + stage * STAGE;
-    const int which = stage & 1;
     __syncthreads();
     if (stage + 1 < count) fetch(stage + 1);
     if (warp == stage % WARPS && stage + 2 < count) aim(stage + 2);
-    const float *data = stages + which * stage_floats;
+    const float *data = stages + (stage & 1) * stage_floats;
     auto add = [&](int k) {
       const slice_line line = lines[stage % 3 * STAGE + k];
       const float above = 1 + line.pitch, below = 1 - 2 * line.pitch;
@@ -132,26 +139,24 @@ __global__ void __launch_bounds__(1024, 1)
 #pragma unroll 1
       for (int k = 0; k < end - from; k++) add(k);
     }
-    if (stage + 1 < count) put(which ^ 1);
+    if (stage + 1 < count) put(stage + 1);
   }
   __syncthreads();
-  if (group > 0)
+  constexpr int SUMS = ROWS * CHANNELS * GROUP;
 #pragma unroll
-    for (int n = 0; n < ROWS * CHANNELS; n++) shared[((group - 1) * ROWS * CHANNELS + n) * GROUP + t] = sum[n / CHANNELS][n % CHANNELS];
+  for (int n = 0; n < ROWS * CHANNELS; n++) shared[group * SUMS + n * GROUP + t] = sum[n / CHANNELS][n % CHANNELS];
   __syncthreads();
-  if (group > 0 || x + lane >= plane.nx) return;
   const int64_t image = (int64_t)plane.ny * plane.nx;
-#pragma unroll
-  for (int c = 0; c < CHANNELS; c++) {
-    if (c >= channels) return;
-    const size_t item = (size_t)((first + c) / lanes.units * lanes.units * image);
-    const size_t unit = (size_t)((first + c) % lanes.units * image) + x + lane;
-#pragma unroll
-    for (int n = 0; n < ROWS; n++) {
-      float value = sum[n][c];
-      for (int g = 0; g < groups - 1; g++) value += shared[((g * ROWS + n) * CHANNELS + c) * GROUP + t];
-      const int32_t row = y + warp + WARPS * n;
-      if (row < plane.ny) rs_finish(output, item, unit + (int64_t)row * plane.nx, value);
-    }
+  const size_t item = (size_t)(slice / lanes.units * lanes.units * image), unit = (size_t)(slice % lanes.units * image);
+#pragma unroll 1
+  for (int n = threadIdx.x; n < SUMS; n += blockDim.x) {
+    float value = 0;
+#pragma unroll 4
+    for (int g = 0; g < groups; g++) value += shared[g * SUMS + n];
+    const int32_t column = x + n % 32, row = y + n % GROUP / 32 + n / GROUP / CHANNELS * WARPS;
+    const bool turned = n / GROUP % CHANNELS;
+    if (column >= plane.nx || row >= (turned ? plane.ny / 2 : plane.ny)) continue; // a row in the middle is its own counterpart
+    const int64_t voxel = (int64_t)row * plane.nx + column;
+    rs_finish(output, item, unit + (turned ? image - 1 - voxel : voxel), value);
   }
 }

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-constexpr int32_t SLICE_MOST_SLOTS = 8;
+constexpr int32_t SLICE_MOST_SLOTS = 16;
 
 template <typename T> struct slice_list {
   T *at;
@@ -26,6 +26,8 @@ template <typename T> static inline bool slice_append(slice_list<T> *list, const
 struct slice_block_list {
   slice_list<slice_block> blocks;
   slice_list<stack_window> windows;
+  slice_list<slice_strip> strips;
+  int32_t channels; // 2 where the second half of the planes is the first, turned over
   int32_t groups, slots, voxels, rays;
   int32_t most_voxels, most_rays; // of a block
   int64_t share_floats;
@@ -41,6 +43,9 @@ static inline int32_t slice_seen(const stack_plane &plane, const stack_view &vie
   *from = low <= high ? (int32_t)low : 0;
   return low <= high ? (int32_t)(high - low) + 1 : 0;
 }
+
+// Of so many planes, those that have blocks.
+static inline int32_t slice_planes(int32_t planes, const slice_block_list &list) { return (planes + list.channels - 1) / list.channels; }
 
 // What the rays of a block see of some planes; nothing where that lies beside the volume.
 static inline stack_window slice_see(const stack_plane &plane, const stack_view *views, const slice_block &block, int32_t first,
@@ -78,8 +83,8 @@ static inline bool slice_add_strip(const stack_plane &plane, const stack_view *v
       next.columns = next.columns < high - next.column ? next.columns : high - next.column;
       next.window = (int32_t)list->windows.count;
       list->full |= !slice_append(&list->blocks, next);
-      for (int32_t from = block.first; from < block.last && fits; from += SLICE_WINDOW) {
-        const int32_t to = from + SLICE_WINDOW < block.last ? from + SLICE_WINDOW : block.last;
+      for (int32_t from = block.first; from < block.last && fits; from += SLICE_BAND) {
+        const int32_t to = from + SLICE_BAND < block.last ? from + SLICE_BAND : block.last;
         const stack_window window = slice_see(plane, views, next, from, to);
         list->full |= !slice_append(&list->windows, window);
         voxels = window.count > voxels ? window.count : voxels;
@@ -87,6 +92,14 @@ static inline bool slice_add_strip(const stack_plane &plane, const stack_view *v
       }
     }
     if (fits) {
+      const int32_t across = (high - low) * list->slots;
+      for (int64_t k = blocks; k < list->blocks.count; k++) {
+        slice_block &one = list->blocks.at[k];
+        one.across = across;
+        one.share = list->share_floats + (one.column - low) * list->slots;
+      }
+      list->full |= !slice_append(&list->strips, slice_strip{list->share_floats, low, high - low});
+      list->share_floats += (int64_t)across * list->channels;
       list->voxels = voxels > list->voxels ? voxels : list->voxels;
       list->rays = block.columns * list->slots > list->rays ? block.columns * list->slots : list->rays;
       return true;
@@ -100,29 +113,27 @@ static inline bool slice_add_strip(const stack_plane &plane, const stack_view *v
 static inline bool slice_add_group(const stack_plane &plane, const stack_view *views, slice_block block, int32_t strip,
                                    slice_block_list *list) {
   const slice_block_list before = *list;
-  const int32_t planes = views[block.view].main == RS_Y ? plane.ny : plane.nx;
+  const int32_t planes = slice_planes(views[block.view].main == RS_Y ? plane.ny : plane.nx, *list);
   for (block.first = 0; block.first < planes; block.first += strip) {
     block.last = block.first + strip < planes ? block.first + strip : planes;
     if (slice_add_strip(plane, views, block, list)) continue;
-    list->blocks.count = before.blocks.count, list->windows.count = before.windows.count;
-    list->voxels = before.voxels, list->rays = before.rays;
+    list->blocks.count = before.blocks.count, list->windows.count = before.windows.count, list->strips.count = before.strips.count;
+    list->voxels = before.voxels, list->rays = before.rays, list->share_floats = before.share_floats;
     return false;
   }
-  if (block.begin == list->blocks.count) { // rays that miss the volume have somebody to say so
+  if (before.blocks.count == list->blocks.count) { // rays that miss the volume have somebody to say so
     block.first = block.last = 0;
     list->full |= !slice_append(&list->blocks, block);
   }
-  for (int64_t k = block.begin; k < list->blocks.count; k++) {
-    slice_block &one = list->blocks.at[k];
-    one.count = (int32_t)list->blocks.count - block.begin;
-    one.share = list->share_floats;
-    list->share_floats += one.columns * list->slots;
+  for (int64_t k = before.blocks.count; k < list->blocks.count; k++) {
+    list->blocks.at[k].count = (int32_t)(list->blocks.count - before.blocks.count);
+    list->blocks.at[k].strips = (int32_t)list->strips.count - block.begin;
   }
   return true;
 }
 
 static inline bool slice_make_list(const stack_plane &plane, const stack_view *views, int32_t strip, slice_block_list *list) {
-  list->blocks.count = list->windows.count = 0;
+  list->blocks.count = list->windows.count = list->strips.count = 0;
   list->groups = list->voxels = list->rays = 0;
   list->share_floats = 0;
   slice_block block = {};
@@ -130,7 +141,7 @@ static inline bool slice_make_list(const stack_plane &plane, const stack_view *v
     for (block.views = 1; block.views < list->slots && block.view + block.views < plane.views; block.views++)
       if (views[block.view + block.views].main != views[block.view].main) break;
     block.group = list->groups;
-    block.begin = (int32_t)list->blocks.count;
+    block.begin = (int32_t)list->strips.count;
     // Views on the two sides of a main axis, 45 and 135 degrees, are neighbours here that see little in common.
     for (; !slice_add_group(plane, views, block, strip, list); block.views /= 2)
       if (block.views == 1) return false;
@@ -138,41 +149,59 @@ static inline bool slice_make_list(const stack_plane &plane, const stack_view *v
   return true;
 }
 
-// How many rays, and voxels of a plane, a block may have with so many bytes of shared memory: slice_forward_bytes of two slices.
+// How many rays, and voxels of a plane, a block may have with so many bytes of shared memory.
 static inline void slice_fit(int64_t bytes, slice_block_list *list) {
-  const int64_t rays = bytes / 24 / SLICE_PAIRS * SLICE_PAIRS;
-  list->most_rays = rays < SLICE_RAYS ? (int32_t)rays : SLICE_RAYS;
-  const int64_t voxels = (bytes - 8 * slice_padded(list->most_rays)) / (16 * SLICE_STEP<2>);
-  list->most_voxels = voxels < SLICE_VOXELS ? (int32_t)voxels / SLICE_NEXT * SLICE_NEXT : SLICE_VOXELS;
+  const int64_t one = list->channels * (int64_t)sizeof(float), rays = bytes / 5 / one / SLICE_PAIRS * SLICE_PAIRS;
+  const int32_t few = rays < SLICE_PAIRS ? SLICE_PAIRS : (int32_t)rays, most_rays = SLICE_RAYS / list->channels;
+  list->most_rays = few < most_rays ? few : most_rays;
+  const int64_t voxels = (bytes - one * slice_padded(list->most_rays)) / (2 * one * SLICE_STEP);
+  const int32_t most_voxels = SLICE_VOXELS / list->channels / SLICE_NEXT * SLICE_NEXT;
+  list->most_voxels = voxels < most_voxels ? (int32_t)voxels / SLICE_NEXT * SLICE_NEXT : most_voxels;
 }
 
-// The height of strips for which the last of `room` blocks at a time are soon done: all pay for about 24 planes beside their own.
-static inline int32_t slice_strip(const stack_plane &plane, int32_t slots, int64_t room) {
-  const int32_t planes = plane.ny > plane.nx ? plane.ny : plane.nx, most = (planes + SLICE_WINDOW - 1) / SLICE_WINDOW;
-  const int64_t groups = (plane.views + slots - 1) / slots * ((planes + SLICE_VOXELS - 1) / SLICE_VOXELS);
+// The views of a block and the height of strips with which `room` blocks at a time are soon done: bringing a plane to shared memory takes
+// as long as the rays of about three views, and all blocks pay for about 24 planes beside their own. Returns the height.
+static inline int32_t slice_choose(const stack_plane &plane, int64_t room, slice_block_list *list) {
+  const int32_t width = plane.ny > plane.nx ? plane.ny : plane.nx, planes = slice_planes(width, *list);
+  const int32_t most = (planes + SLICE_BAND - 1) / SLICE_BAND;
   int32_t best = planes;
-  int64_t least = INT64_MAX;
-  for (int32_t strips = 1; strips <= most; strips++) {
-    const int32_t strip = (most + strips - 1) / strips * SLICE_WINDOW;
-    const int64_t rounds = (groups * ((planes + strip - 1) / strip) + room - 1) / room, cost = rounds * (strip + 24);
-    if (cost < least) least = cost, best = strip;
+  double least = INFINITY;
+  for (int32_t slots = SLICE_MOST_SLOTS; slots > 0; slots /= 2) {
+    const int64_t narrow = (width + list->most_voxels - 1) / list->most_voxels,
+                  few = ((int64_t)width * slots + list->most_rays - 1) / list->most_rays, parts = narrow > few ? narrow : few;
+    for (int32_t strips = 1; strips <= most; strips++) {
+      const int32_t strip = (most + strips - 1) / strips * SLICE_BAND;
+      const int64_t blocks = (plane.views + slots - 1) / slots * parts * ((planes + strip - 1) / strip);
+      const double cost = (double)((blocks + room - 1) / room) * (strip + 24) * (slots + 3) * width / parts;
+      if (cost < least) least = cost, best = strip, list->slots = slots;
+    }
   }
   return best;
+}
+
+// Those with most rays and planes first.
+static inline int slice_compare_blocks(const void *a, const void *b) {
+  const slice_block *p = (const slice_block *)a, *q = (const slice_block *)b;
+  const int64_t left = (int64_t)(p->last - p->first) * p->columns, right = (int64_t)(q->last - q->first) * q->columns;
+  if (left != right) return left > right ? -1 : 1;
+  return p->share < q->share ? -1 : p->share > q->share;
 }
 
 // Blocks for a GPU that runs two of them at a time on a multiprocessor: of as many views as leave work for all, and see few enough voxels.
 // RS_OK or RS_EMEMORY; slice_free_blocks frees them in both cases.
 static inline int32_t slice_make_blocks(const stack_plane &plane, const stack_view *views, int32_t device, slice_block_list *list) {
   const int64_t room = 2 * rs_cuda_multiprocessors(device);
-  const int64_t strips = ((plane.ny > plane.nx ? plane.ny : plane.nx) + SLICE_WINDOW - 1) / SLICE_WINDOW;
-  list->slots = SLICE_MOST_SLOTS;
-  while (list->slots > 1 && plane.views / list->slots * strips < room / 2) list->slots /= 2;
   slice_fit(rs_cuda_shared(device) - STACK_STATIC, list);
-  while (!slice_make_list(plane, views, slice_strip(plane, list->slots, room), list)) list->slots /= 2;
-  return list->full ? rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views) : RS_OK;
+  const int32_t strip = slice_choose(plane, room, list);
+  while (!slice_make_list(plane, views, strip, list)) list->slots /= 2;
+  if (list->full) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
+  // The last to begin are short, so that no multiprocessor is long without work.
+  qsort(list->blocks.at, (size_t)list->blocks.count, sizeof *list->blocks.at, slice_compare_blocks);
+  return RS_OK;
 }
 
 static inline void slice_free_blocks(slice_block_list *list) {
   free(list->blocks.at);
+  free(list->strips.at);
   free(list->windows.at);
 }

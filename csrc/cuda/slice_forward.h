@@ -1,34 +1,42 @@
-// slice_forward.h: forward projection of one slice or two. A block owns the rays of a few neighbouring views on a strip of planes, and
-// goes through it band by band; the blocks of all strips add up (split.h).
+// slice_forward.h: forward projection of a slice. A block owns the rays of a few neighbouring views on a strip of planes, and goes
+// through it band by band; the blocks of all strips add up (split.h). With two CHANNELS the strips are those of the first half of the
+// planes: a ray crosses the other half where its counterpart, see slice_plane, crosses the first half of the image that is turned over.
 #pragma once
 #include "slice_kernels.h"
 
-constexpr int SLICE_WINDOW = 16;                                  // planes whose window is found together, a multiple of any band
-constexpr int SLICE_NEXT = 8;                                     // voxels that a thread brings to shared memory side by side
-constexpr int SLICE_VOXELS = 616;                                 // of a plane that the rays of a block may see, at most
-constexpr int SLICE_RAYS = 5120;                                  // of a block, at most
-template <int CHANNELS> constexpr int SLICE_BAND = 16 / CHANNELS; // planes in shared memory together
-template <int CHANNELS>
-constexpr int SLICE_STEP = SLICE_BAND<CHANNELS> + 1; // from voxel to voxel there: odd, which spreads them over the banks
-template <int CHANNELS> constexpr int SLICE_THREADS = 512 * CHANNELS;
+constexpr int SLICE_BAND = 16;             // planes in shared memory together
+constexpr int SLICE_STEP = SLICE_BAND + 1; // from voxel to voxel there: odd, which spreads them over the banks
+constexpr int SLICE_NEXT = 8;              // voxels that a thread brings to shared memory side by side
+constexpr int SLICE_VOXELS = 640;          // of a plane, over all channels, that the rays of a block may see, at most
+constexpr int SLICE_THREADS = 544;
+constexpr int SLICE_RAYS = 8 * SLICE_THREADS; // of a block, over all channels, at most
 
 // Room for so many rays: whole pairs a thread.
-constexpr int32_t SLICE_PAIRS = 2 * SLICE_THREADS<2>;
+constexpr int32_t SLICE_PAIRS = 2 * SLICE_THREADS;
 static inline int32_t slice_padded(int32_t rays) { return (rays + SLICE_PAIRS - 1) / SLICE_PAIRS * SLICE_PAIRS; }
 
 // `views` from `view` on, in each `columns` from `column` on, on the planes first ... last - 1. Blocks of the same views make a group.
 struct slice_block {
   int32_t view, views, column, columns, first, last;
-  int32_t group, begin, count; // its group, the first block of that and their number
-  int32_t window;              // of the first SLICE_WINDOW planes
-  int64_t share;               // floats in front of its part of the sums: [column][slot of a view]
+  int32_t group, count;  // its group, and the number of blocks in that
+  int32_t begin, strips; // the first strip of the group and their number
+  int32_t window;        // of the first band
+  int32_t across;        // floats from a channel of its share to the next
+  int64_t share;         // floats in front of its share of the sums: [channel][column][slot of a view]
+};
+
+// The shares of all blocks of a group on the same planes: the sums of `columns` from `column` on, in one.
+struct __align__(16) slice_strip {
+  int64_t share;
+  int32_t column, columns;
 };
 
 // What forward projection needs beside its input.
 struct slice_work {
-  const slice_block *blocks;
+  const slice_block *blocks; // those with most to do first
+  const slice_strip *strips; // by groups
   const stack_window *windows;
-  unsigned *arrived;         // [pair of slices][group], see rs_last_block
+  unsigned *arrived;         // [slice][group], see rs_last_block
   float *shares;             // [slice][share_floats]
   double *sums;              // or null: sums of squares [slice][group]
   int64_t share_floats;      // of a slice
@@ -37,53 +45,61 @@ struct slice_work {
 };
 
 template <int CHANNELS> static inline size_t slice_forward_bytes(const slice_work &work) {
-  return ((size_t)work.rays + 2 * SLICE_STEP<CHANNELS> * work.voxels) * CHANNELS * sizeof(float);
+  return ((size_t)work.rays + 2 * SLICE_STEP * work.voxels) * CHANNELS * sizeof(float);
 }
 
 // Brings a band of planes into shared memory, [voxel][plane], as (2 a - b, b - a) for neighbours a and b, so that a + f (b - a) is a sum
 // and a multiply-add with 1 + f. Zero beside the volume. May fill the room for voxels up to the next multiple of SLICE_NEXT.
 template <int CHANNELS>
-__device__ static inline void slice_fill(float *shared, const slice_plane &plane, const float *volume, int channels, bool upright,
-                                         int32_t from, int32_t planes, const stack_window &window) {
-  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, PLANES = 8 / CHANNELS;
-  const int64_t image = (int64_t)plane.ny * plane.nx;
-  const uint32_t cross = upright ? plane.nx : plane.ny;
-  auto read = [&](float *value, const float *from, bool inside) {
-#pragma unroll
-    for (int c = 0; c < CHANNELS; c++) value[c] = inside && c < channels ? from[c * image] : 0;
-  };
+__device__ static inline void slice_fill(float *shared, const slice_plane &plane, const float *volume, bool upright, int32_t from,
+                                         int32_t planes, const stack_window &window) {
+  constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, PLANES = 8 / CHANNELS;
+  const int32_t cross = upright ? plane.nx : plane.ny;
+  // A plane in the middle is in the first half already.
+  const int32_t turned = ((upright ? plane.ny : plane.nx) / 2) - from;
+  const float *last = volume + (int64_t)plane.ny * plane.nx - 1;
   auto put = [&](int32_t place, const float *a, const float *b) {
     slice_pair<CHANNELS> pair;
 #pragma unroll
     for (int c = 0; c < CHANNELS; c++) pair.near[c] = fmaf(2, a[c], -b[c]), pair.far[c] = b[c] - a[c];
     slice_put<CHANNELS>(shared, place, pair);
   };
-  if (upright) { // lanes are voxels, a warp does PLANES planes
-    constexpr int PARTS = BAND / PLANES;
+  if (upright) { // lanes are voxels, a warp does PLANES planes, a warp too many none
+    constexpr int PARTS = BAND / PLANES, AHEAD = SLICE_THREADS / 32 / PARTS * 32;
     const int first = threadIdx.x / 32 % PARTS * PLANES;
-    const int32_t ahead = blockDim.x / PARTS;
-    int32_t k = threadIdx.x / 32 / PARTS * 32 + threadIdx.x % 32;
-    const float *column = volume + (int64_t)(from + first) * plane.nx + window.low + k;
-    for (; k < window.count; k += ahead, column += ahead) {
-      const bool here = (uint32_t)(window.low + k) < cross, behind = (uint32_t)(window.low + k + 1) < cross;
-      const float *row = column;
+    const int32_t depth = planes - first, depth_turned = (planes < turned ? planes : turned) - first;
+    const int32_t begin = threadIdx.x / 32 / PARTS * 32;
+    for (int32_t k = begin < AHEAD ? begin + threadIdx.x % 32 : window.count; k < window.count; k += AHEAD) {
+      const bool here = (uint32_t)(window.low + k) < (uint32_t)cross, behind = (uint32_t)(window.low + k + 1) < (uint32_t)cross;
+      const int32_t most = here ? depth : 0, most_behind = behind ? depth : 0;
+      const int32_t most_turned = here ? depth_turned : 0, most_behind_turned = behind ? depth_turned : 0;
+      const int64_t at = (int64_t)(from + first) * plane.nx + window.low + k;
+      const float *row = volume + at, *back = last - at;
       float a[PLANES][CHANNELS], b[PLANES][CHANNELS];
 #pragma unroll
-      for (int s = 0; s < PLANES; s++, row += plane.nx) {
-        read(a[s], row, here && first + s < planes);
-        read(b[s], row + 1, behind && first + s < planes);
+      for (int s = 0; s < PLANES; s++, row += plane.nx, back -= plane.nx) {
+        a[s][0] = s < most ? row[0] : 0;
+        b[s][0] = s < most_behind ? row[1] : 0;
+        if constexpr (CHANNELS == 2) {
+          a[s][1] = s < most_turned ? back[0] : 0;
+          b[s][1] = s < most_behind_turned ? back[-1] : 0;
+        }
       }
 #pragma unroll
       for (int s = 0; s < PLANES; s++) put(k * STEP + first + s, a[s], b[s]);
     }
   } else { // lanes are planes, which do SLICE_NEXT voxels
     const int s = threadIdx.x % BAND;
-    const uint32_t most = s < planes ? cross : 0;
-    for (int32_t k = threadIdx.x / BAND * SLICE_NEXT; k < window.count; k += blockDim.x / BAND * SLICE_NEXT) {
-      const float *row = volume + (int64_t)(window.low + k) * plane.nx + from + s;
+    const uint32_t most = s < planes ? cross : 0, most_turned = s < turned ? most : 0;
+    for (int32_t k = threadIdx.x / BAND * SLICE_NEXT; k < window.count; k += SLICE_THREADS / BAND * SLICE_NEXT) {
+      const int64_t at = (int64_t)(window.low + k) * plane.nx + from + s;
+      const float *row = volume + at, *back = last - at;
       float value[SLICE_NEXT + 1][CHANNELS];
 #pragma unroll
-      for (int n = 0; n <= SLICE_NEXT; n++, row += plane.nx) read(value[n], row, (uint32_t)(window.low + k + n) < most);
+      for (int n = 0; n <= SLICE_NEXT; n++, row += plane.nx, back -= plane.nx) {
+        value[n][0] = (uint32_t)(window.low + k + n) < most ? row[0] : 0;
+        if constexpr (CHANNELS == 2) value[n][1] = (uint32_t)(window.low + k + n) < most_turned ? back[0] : 0;
+      }
       const int32_t place = k * STEP + s;
 #pragma unroll
       for (int n = 0; n < SLICE_NEXT; n++) put(place + n * STEP, value[n], value[n + 1]);
@@ -92,17 +108,16 @@ __device__ static inline void slice_fill(float *shared, const slice_plane &plane
 }
 
 template <int CHANNELS>
-__global__ void __launch_bounds__(SLICE_THREADS<CHANNELS>, 2 / CHANNELS)
+__global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
-  constexpr int BAND = SLICE_BAND<CHANNELS>, STEP = SLICE_STEP<CHANNELS>, THREADS = SLICE_THREADS<CHANNELS>, SHARES = 8;
+  constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS, SHARES = 4, COLUMNS = 4;
   RS_SHARED(float, shared);
   float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
   const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
   const slice_block block = work.blocks[blockIdx.x];
   const bool upright = plane.view[block.view].main == RS_Y;
-  const int64_t first = lanes.first + (int64_t)blockIdx.y * CHANNELS;
-  const int channels = lanes.first + lanes.count - first < CHANNELS ? (int)(lanes.first + lanes.count - first) : CHANNELS;
-  const int32_t rays = block.columns << slot_bits; // ray n is column n / slots of view n % slots
+  const int64_t slice = lanes.first + blockIdx.y;
+  const int32_t rays = block.columns << slot_bits, last = block.columns - 1; // ray n is column n / slots of view n % slots
   const stack_view &view = plane.view[block.view + (slot < block.views ? slot : 0)];
   // Where the first column crosses the middle of a band, from which errors of `per_plane` grow, rounded in what is left of it.
   int64_t middle = llrint(ldexp(view.start + view.column * block.column + view.plane * (block.first + BAND / 2), SLICE_FINE_BITS)) +
@@ -111,22 +126,26 @@ __global__ void __launch_bounds__(SLICE_THREADS<CHANNELS>, 2 / CHANNELS)
   const int32_t per_plane = (int32_t)lrint(ldexp(view.plane, SLICE_BITS)), part_bits = plane.part_bits;
   for (int32_t n = t; n < work.rays * CHANNELS; n += THREADS) total[n] = 0;
 
+  const stack_window *windows = work.windows + block.window;
+  stack_window next = {0, 0}; // read long before it is wanted
+  if (block.first < block.last) next = *windows;
   for (int32_t from = block.first; from < block.last; from += BAND, middle += per_band) {
-    const stack_window window = work.windows[block.window + (from - block.first) / SLICE_WINDOW];
+    const stack_window window = next;
+    if (from + BAND < block.last) next = *++windows;
     if (!window.count) continue;
     const int32_t planes = block.last - from < BAND ? block.last - from : BAND;
     __syncthreads(); // the band before was read
-    slice_fill<CHANNELS>(pairs, plane, volume + first * plane.ny * plane.nx, channels, upright, from, planes, window);
+    slice_fill<CHANNELS>(pairs, plane, volume + slice * plane.ny * plane.nx, upright, from, planes, window);
     __syncthreads();
 #pragma unroll 1
-    for (int32_t n = t; n - t % 32 < rays; n += 2 * THREADS) { // two rays at a time
+    for (int32_t n = t + t / 32 * 32; n - t % 32 < rays; n += 2 * THREADS) { // two rays at a time, of 64 that lie next to each other
       int32_t at[2];
       const float *data[2];
       float sum[2][CHANNELS] = {}; // short sums keep the errors of float32 small
 #pragma unroll
       for (int r = 0; r < 2; r++) {
-        const int32_t column = (n + r * THREADS) >> slot_bits;
-        const int64_t position = middle + per_column * (column < block.columns ? column : block.columns - 1);
+        const int32_t column = (n + r * 32) >> slot_bits;
+        const int64_t position = middle + per_column * (uint32_t)(column > last ? last : column);
         at[r] = ((int32_t)(position >> (SLICE_FINE_BITS - SLICE_BITS)) & part_bits) - BAND / 2 * per_plane;
         data[r] = pairs + ((int32_t)(position >> SLICE_FINE_BITS) - window.low) * (STEP * 2 * CHANNELS);
       }
@@ -150,38 +169,51 @@ __global__ void __launch_bounds__(SLICE_THREADS<CHANNELS>, 2 / CHANNELS)
 #pragma unroll
       for (int r = 0; r < 2; r++)
 #pragma unroll
-        for (int c = 0; c < CHANNELS; c++) total[(n + r * THREADS) * CHANNELS + c] += sum[r][c];
+        for (int c = 0; c < CHANNELS; c++) total[(n + r * 32) * CHANNELS + c] += sum[r][c];
     }
   }
 
   __syncthreads();
-  float *shares = work.shares + (first - lanes.first) * work.share_floats;
-  for (int c = 0; c < channels; c++)
-    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + c * work.share_floats + block.share + n, total[n * CHANNELS + c]);
+  float *shares = work.shares + blockIdx.y * work.share_floats;
+#pragma unroll
+  for (int c = 0; c < CHANNELS; c++)
+    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
   if (!rs_last_block(work.arrived + (int64_t)blockIdx.y * work.groups + block.group, block.count)) return;
   const int64_t sinogram = (int64_t)plane.views * plane.columns;
-  for (int c = 0; c < channels; c++) {
-    double squares = 0;
-    const size_t item = (size_t)((first + c) / lanes.units * lanes.units * sinogram);
-    const size_t unit = (size_t)((first + c) % lanes.units * sinogram + (int64_t)view.view * plane.columns);
-    for (int32_t column = t >> slot_bits; column < plane.columns; column += THREADS >> slot_bits) {
-      float sum = 0;
-      for (int32_t k = 0; k < block.count; k += SHARES) { // so many loads on their way together
-        float share[SHARES];
+  const size_t item = (size_t)(slice / lanes.units * lanes.units * sinogram);
+  const size_t unit = (size_t)(slice % lanes.units * sinogram + (int64_t)view.view * plane.columns);
+  const slice_strip *strips = work.strips + block.begin;
+  const int32_t beside = THREADS >> slot_bits;
+  double squares = 0;
+  for (int32_t column = t >> slot_bits; column < plane.columns; column += COLUMNS * beside) {
+    float sum[COLUMNS] = {};
+    for (int32_t k = 0; k < block.strips; k += SHARES) { // so many loads on their way together
+      float share[SHARES][CHANNELS][COLUMNS];
 #pragma unroll
-        for (int n = 0; n < SHARES; n++) {
-          const slice_block *other = work.blocks + block.begin + (k + n < block.count ? k + n : k);
-          const int32_t behind = column - __ldg(&other->column), columns = k + n < block.count ? __ldg(&other->columns) : 0;
-          const float *part = shares + c * work.share_floats + __ldg(&other->share);
-          share[n] = behind >= 0 && behind < columns ? __ldcg(part + (behind << slot_bits) + slot) : 0;
+      for (int n = 0; n < SHARES; n++) {
+        const slice_strip strip = strips[k + n < block.strips ? k + n : k];
+        const int32_t columns = k + n < block.strips ? strip.columns : 0;
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) {
+          const int32_t place = (c ? plane.columns - 1 - column : column) - strip.column;
+          const float *from = shares + strip.share + (c * columns + place) * slots + slot;
+#pragma unroll
+          for (int m = 0; m < COLUMNS; m++)
+            share[n][c][m] = (uint32_t)(c ? place - m * beside : place + m * beside) < (uint32_t)columns
+                                 ? __ldcg(from + (c ? -m * THREADS : m * THREADS))
+                                 : 0;
         }
-#pragma unroll
-        for (int n = 0; n < SHARES; n++) sum += share[n];
       }
-      if (slot < block.views) squares += rs_finish(output, item, unit + column, view.length * sum);
+#pragma unroll
+      for (int n = 0; n < SHARES * CHANNELS * COLUMNS; n++)
+        sum[n % COLUMNS] += share[n / COLUMNS / CHANNELS][n / COLUMNS % CHANNELS][n % COLUMNS];
     }
-    if (!work.sums) continue;
-    squares = rs_block_sum(squares);
-    if (t == 0) work.sums[(first + c) * work.groups + block.group] = squares;
+#pragma unroll
+    for (int m = 0; m < COLUMNS; m++)
+      if (slot < block.views && column + m * beside < plane.columns)
+        squares += rs_finish(output, item, unit + column + m * beside, view.length * sum[m]);
   }
+  if (!work.sums) return;
+  squares = rs_block_sum(squares);
+  if (t == 0) work.sums[slice * work.groups + block.group] = squares;
 }

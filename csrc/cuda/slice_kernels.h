@@ -1,6 +1,6 @@
 // slice_kernels.h: what the kernels of the `rs_slice_cuda` family share. Threads are rays or voxels; one launch is a whole operator.
 //
-// One or two slices (CHANNELS) share the weights that a thread finds. Positions are fixed-point numbers with 23 bits behind the point,
+// Two CHANNELS share the weights that a thread finds: the slice, and the slice turned by half a turn. Positions are fixed-point numbers with 23 bits behind the point,
 // all that the mantissa of a float32 in [1, 2) holds: such a number, 1 + the part of a position behind its cell, is made by one logical
 // operation. What limits these kernels is shared memory: 8 bytes a slice for every sample, at 128 bytes a clock and multiprocessor.
 #pragma once
@@ -11,9 +11,13 @@ constexpr int SLICE_BITS = 23;
 constexpr int32_t SLICE_PART = (1 << SLICE_BITS) - 1;
 constexpr int SLICE_FINE_BITS = 40; // of the int64_t positions at which rays enter a band of planes
 
+// Half a turn about the middle of the slice takes the rays of a view to those of the same view in reverse, wherever the middle of the
+// detector sees the middle of the slice. So plane s and column i of the slice have their counterparts in plane -1 - s, counted from the
+// end, and column -1 - i; voxels and pixels next to them in its memory come in reverse.
 struct slice_plane {
   const stack_view *view;
   int32_t views, columns, ny, nx;
+  bool turned;       // are there such counterparts?
   int32_t part_bits; // SLICE_PART, not as a constant: an instruction has room for one, and slice_part needs two
 };
 
