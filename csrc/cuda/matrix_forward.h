@@ -140,22 +140,20 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     matrix_weigh<SPLIT_WEIGHTS>(place[1], 1, high[1], low[1]);
   };
   float sum[TILES][4] = {};
-  auto add = [&](int32_t from, int half, int unit, auto pairs) {
-    constexpr int PAIRS = decltype(pairs)::value;
-    matrix_weights weights[PAIRS];
-    matrix_address addresses[PAIRS];
-#pragma unroll
-    for (int p = 0; p < PAIRS; p++) {
-      const uint32_t first = list.unit[unit + 2 * p], second = list.unit[unit + 2 * p + 1], mine = lane & 8 ? second : first;
-      weigh(from, first, weights[p].high, weights[p].low);
-      weigh(from, second, weights[p].high + 2, weights[p].low + 2);
-      const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
-      const int32_t slot = half * planes + (int32_t)(mine & 7);
-      const int32_t record = MATRIX_ZEROS + slot * voxels + (int32_t)(mine >> 11) + lane % 8;
-      addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
-    }
-    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, PAIRS>(sum, weights, addresses);
+  auto add = [&](int32_t from, int half, int unit) { // and the next one
+    matrix_weights weights;
+    const uint32_t first = list.unit[unit], second = list.unit[unit + 1], mine = lane & 8 ? second : first;
+    weigh(from, first, weights.high, weights.low);
+    weigh(from, second, weights.high + 2, weights.low + 2);
+    const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
+    const int32_t slot = half * planes + (int32_t)(mine & 7);
+    const int32_t record = MATRIX_ZEROS + slot * voxels + (int32_t)(mine >> 11) + lane % 8;
+    const int32_t row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, matrix_address_of(rows + row));
   };
+  matrix_kept<TILES> kept;
+  if (SPLIT) matrix_forget(kept);
+  int chain = 0; // pairs of units
 
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
@@ -174,12 +172,13 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
       find(from + 2 * planes);
     }
     if (!busy) continue;
-    int u = 0;
 #pragma unroll 1
-    for (; u + 2 < total; u += 4) add(from, half, u, matrix_pairs<2>());
-    if (u < total) add(from, half, u, matrix_pairs<1>());
+    for (int u = 0; u < total; u += 2) add(from, half, u);
+    chain += (total + 1) / 2;
+    if (SPLIT && chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;
     if (from + planes < block.last) total = make(from + planes);
   }
+  if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile
   float *tile = reinterpret_cast<float *>(rows);
   // stack_finish wants lines of STACK_SIDE columns of a view.
