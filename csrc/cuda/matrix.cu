@@ -11,8 +11,9 @@
 
 namespace {
 
-constexpr int64_t MATRIX_STATIC = 14 << 10, MATRIX_BACK_STATIC = 7 << 10; // bytes of shared memory beside the ring, and to spare
-constexpr int MATRIX_LEAST_LANES = 16;                                    // below, most of a product would be empty
+// Bytes of shared memory beside the rows, and to spare; forward, beside lists, too.
+constexpr int64_t MATRIX_STATIC = 2 << 10, MATRIX_BACK_STATIC = 7 << 10;
+constexpr int MATRIX_LEAST_LANES = 16; // below, most of a product would be empty
 // The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
 constexpr int32_t MATRIX_COLUMNS_HIGH = 49, MATRIX_COLUMNS_HALF = 90;
 
@@ -137,7 +138,10 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
-  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC, record = record_bytes(&plan->geometry, tables->room.lanes / 8);
+  const bool astra = plan->geometry.law == RS_ASTRA;
+  const int64_t lists = MATRIX_WARPS * (astra ? sizeof(matrix_list<stack_astra>) : sizeof(matrix_list<stack_exact>));
+  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC - lists;
+  const int64_t record = record_bytes(&plan->geometry, tables->room.lanes / 8);
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;

@@ -5,8 +5,7 @@
 // capability 8.0 two, a unit each) adds their product to the tile's sums of these lanes. Data and weights are float16; where SPLIT, both come as high + low,
 // a rounded number and what rounding left, and three products out of four are added: what is left out is 2^-22 of the result. (The weights
 // of law astra are whole 256ths, which have no low part.) Tensor cores add with truncation: after n products the result is about 2e-8 n too
-// small. So where SPLIT, float32 arithmetic adds up what they made of MATRIX_CHAIN pairs of units: 4e-6 at most. They need 16 sums of a tile
-// at the same time to be busy, and what they add up takes half of the registers.
+// small. So where SPLIT, float32 arithmetic adds up what they made of MATRIX_CHAIN pairs of units: 4e-6 at most.
 #pragma once
 #include "launch.h"
 
