@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
       const int row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
       matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, matrix_address_of(rows + row));
     }
-    if (SPLIT && at.load % (MATRIX_CHAIN / (MATRIX_UNITS / 2)) == 0) matrix_keep(kept, sum);
+    if (SPLIT && (at.load + warp) % (MATRIX_CHAIN / (MATRIX_UNITS / 2)) == 0) matrix_keep(kept, sum); // one warp after the other
   }
   if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile

@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   };
   matrix_kept<TILES> kept;
   if (SPLIT) matrix_forget(kept);
-  int chain = 0; // pairs of units
+  int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // pairs of units; one warp after the other keeps its sums
 
   if (threadIdx.x == 0) matrix_prepare(ring, 2, STACK_MOST_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
