@@ -82,8 +82,12 @@ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsi
     warp.b[2 * q + n * 8 + 1][g] = pair.y;
   }
   __syncwarp();
-  for (int n = 0; n < 4; n++)
-    for (int k = 0; k < 16; k++) sum[n] += warp.a[g + n / 2 * 8][k] * warp.b[k][2 * q + n % 2];
+  for (int n = 0; n < 4; n++) {
+    double all = sum[n];
+    for (int k = 0; k < 16; k++) all += (double)warp.a[g + n / 2 * 8][k] * warp.b[k][2 * q + n % 2];
+    sum[n] = (float)all;
+    if (fabs(sum[n]) > fabs(all)) sum[n] = nextafterf(sum[n], 0); // truncated, as tensor cores do
+  }
   __syncwarp();
 }
 #else
