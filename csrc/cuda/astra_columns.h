@@ -218,7 +218,7 @@ static inline bool astra_measure_columns(const rs_geometry *geometry, const astr
 }
 
 // The bytes of shared memory that a block has for stages.
-static inline int64_t astra_room_of(int32_t device) { return rs_cuda_shared(device) - (1 << 10); }
+static inline int64_t astra_room_of(int32_t device) { return rs_cuda_shared(device) - (2 << 10); }
 
 // Chooses the chunks with which a GPU is done first: wide ones share more work, narrow ones fill it. False where none will do.
 static inline bool astra_plan_columns(const rs_geometry *geometry, const astra_view *view, int32_t device, astra_columns *to) {

@@ -11,8 +11,9 @@
 
 namespace {
 
-constexpr int64_t MATRIX_STATIC = 14 << 10, MATRIX_BACK_STATIC = 7 << 10; // bytes of shared memory beside the ring, and to spare
-constexpr int MATRIX_LEAST_LANES = 16;                                    // below, most of a product would be empty
+// Bytes of shared memory beside the rows, and to spare; forward, beside lists, too.
+constexpr int64_t MATRIX_STATIC = 2 << 10, MATRIX_BACK_STATIC = 7 << 10;
+constexpr int MATRIX_LEAST_LANES = 16; // below, most of a product would be empty
 // The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
 constexpr int32_t MATRIX_COLUMNS_HIGH = 49, MATRIX_COLUMNS_HALF = 90;
 
@@ -29,6 +30,7 @@ struct matrix_tables {
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
+  double turns[3];            // forward: of the rows of an item in chunks of 128, 64 and 32
   int64_t packed_bytes, sums; // then the largest values
 };
 
@@ -115,6 +117,23 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
+// How many turns of the longest block the blocks of some chunks take, each begun by the first multiprocessor that is free.
+double count_turns(const stack_block_list &list, int64_t chunks, int32_t multiprocessors) {
+  constexpr int32_t ASIDE = 10, MOST = 256; // planes' time of a block beside its planes; multiprocessors
+  double busy[MOST] = {}, all = 0, most = 0;
+  const int32_t count = multiprocessors < MOST ? multiprocessors : MOST;
+  auto time_of = [&](int64_t k) { return list.block[k].last - list.block[k].first + ASIDE; };
+  for (int64_t k = 0; k < list.count; k++) all += time_of(k) * (double)chunks;
+  if (list.count * chunks > 8 * count) return all / count / time_of(0);
+  for (int64_t k = 0; k < list.count * chunks; k++) {
+    double *first = busy;
+    for (int32_t m = 1; m < count; m++) first = busy[m] < *first ? busy + m : first;
+    *first += time_of(k % list.count);
+    most = *first > most ? *first : most;
+  }
+  return most / time_of(0);
+}
+
 void make_segments(const stack_view *view, matrix_block *block) {
   const int32_t first = block->share.first, last = block->share.last - 1;
   while ((last - first) >> block->segment_bits >= MATRIX_SEGMENTS) block->segment_bits++;
@@ -137,7 +156,13 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
-  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC, record = record_bytes(&plan->geometry, tables->room.lanes / 8);
+  const int32_t multiprocessors = rs_cuda_multiprocessors(plan->device);
+  for (int k = 0; k < 3 && list.count; k++)
+    tables->turns[k] = count_turns(list, stack_parts(plan->geometry.rows, 128 >> k), multiprocessors);
+  const bool astra = plan->geometry.law == RS_ASTRA;
+  const int64_t lists = MATRIX_WARPS * (astra ? sizeof(matrix_list<stack_astra>) : sizeof(matrix_list<stack_exact>));
+  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC - lists;
+  const int64_t record = record_bytes(&plan->geometry, tables->room.lanes / 8);
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
@@ -212,12 +237,15 @@ struct call {
   // Wide chunks share more work, but small problems then leave multiprocessors idle.
   int64_t width_of(int64_t count) const {
     const double cost[3] = {1, .58, .38}; // of a block
+    const int64_t lanes = target.lanes.units;
     double least = INFINITY;
     int64_t width = 32;
     for (int k = 0; k < 3; k++) {
       if (128 >> k > tables->room.lanes) continue;
-      const double rounds = cost[k] * (double)stack_parts(blocks * stack_parts(count, 128 >> k), rs_cuda_multiprocessors(device));
-      if (rounds < least) least = rounds, width = 128 >> k;
+      const int64_t chunks = stack_parts(count, 128 >> k);
+      const double turns = back ? (double)stack_parts(blocks * chunks, rs_cuda_multiprocessors(device))
+                                : tables->turns[k] * (double)chunks / (double)stack_parts(lanes, 128 >> k);
+      if (cost[k] * turns < least) least = cost[k] * turns, width = 128 >> k;
     }
     return width;
   }

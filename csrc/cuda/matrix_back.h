@@ -121,24 +121,27 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   __syncthreads();
   for (int load = 0; warp == 0 && load < min(loads, matrix_ahead(slots)); load++) send(load, load);
   float sum[TILES][4] = {};
+  matrix_kept<TILES> kept;
+  if (SPLIT) matrix_forget(kept);
 #pragma unroll 1
   for (matrix_place at; at.load < loads; matrix_release(ring, at, loads, slots, MATRIX_WARPS, MATRIX_FOUND, find, send)) {
     const matrix_window<Law> *window = windows + at.load * MATRIX_UNITS % MATRIX_WINDOWS;
-    matrix_weights weights[2];
-    matrix_address addresses[2];
     matrix_wait(&ring.full[at.slot], at.phase);
-#pragma unroll
-    for (int p = 0; p < 2; p++) {
+#pragma unroll 1 // the weights of one pair at a time, so that registers are left for rows on their way
+    for (int p = 0; p < MATRIX_UNITS / 2; p++) {
+      matrix_weights weights;
       const matrix_window<Law> &first = window[2 * p], &second = window[2 * p + 1];
-      const int in_first = weigh(first, weights[p].high, weights[p].low);
-      const int in_second = weigh(second, weights[p].high + 2, weights[p].low + 2);
+      const int in_first = weigh(first, weights.high, weights.low);
+      const int in_second = weigh(second, weights.high + 2, weights.low + 2);
       const int place = (lane & 8 ? in_second : in_first) + lane % 8;
       const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
       const int record = MATRIX_ZEROS + (at.slot * MATRIX_UNITS + 2 * p + (lane >> 3 & 1)) * columns + place;
-      addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
+      const int row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
+      matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, matrix_address_of(rows + row));
     }
-    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, 2>(sum, weights, addresses);
+    if (SPLIT && (at.load + warp) % (MATRIX_CHAIN / (MATRIX_UNITS / 2)) == 0) matrix_keep(kept, sum); // one warp after the other
   }
+  if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile
   float *tile = reinterpret_cast<float *>(rows);
   const int place = (int)(top + g / 4) * STACK_SIDE + (int)left + g % 4;

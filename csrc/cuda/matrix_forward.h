@@ -5,6 +5,7 @@
 // memory while the stage before is worked off. A unit is 8 voxels of a plane; a tile takes as many as its rays see there.
 #pragma once
 #include "matrix_pack.h"
+#include "matrix_ring.h"
 #include "stack_forward.h"
 
 // Where the voxels lie that the rays of a block see on the planes of a segment: between two lines, from its first plane on. The leftmost
@@ -27,12 +28,14 @@ constexpr float MATRIX_PLACE = (1 << MATRIX_PLACE_BITS) / (float)MATRIX_FIXED;
 
 constexpr int MATRIX_LIST = 112; // units of a tile in a stage: each plane has at most one for every 8 voxels begun
 
-// What a warp knows about a stage: its units, and for each plane how far the first column of each of its views lies from the tile's
-// first voxel.
-struct matrix_list {
+// What a warp knows about a stage: its units, and for each plane how far the first column of each of its views (law astra: each ray) lies
+// from the tile's first voxel.
+template <class Law> struct matrix_list {
   uint32_t unit[MATRIX_LIST + 4]; // bits: 3 plane | 4 number in its plane | 4 voxels | first voxel of the window
-  float place[STACK_MOST_PLANES][4];
+  float place[STACK_MOST_PLANES][Law::ROUNDED ? 16 : 4];
 };
+
+constexpr int MATRIX_KNOWN = 4; // stages whose windows are known: those under way, and the next one
 
 template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t planes, int32_t voxels) {
   const size_t stages = ((size_t)2 * planes * voxels + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
@@ -47,9 +50,9 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
-  __shared__ stack_arrival arrivals[2];
-  __shared__ stack_window windows[3][STACK_MOST_PLANES];
-  __shared__ matrix_list lists[MATRIX_WARPS];
+  __shared__ matrix_ring ring; // two slots
+  __shared__ stack_window windows[MATRIX_KNOWN][STACK_MOST_PLANES];
+  __shared__ matrix_list<Law> lists[MATRIX_WARPS];
   __shared__ matrix_segment segments[MATRIX_SEGMENTS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
@@ -59,7 +62,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
-  matrix_list &list = lists[warp];
+  matrix_list<Law> &list = lists[warp];
 
   // The tile, and the rays of rows g and g + 8.
   const int across = block.pieces * tile_views, tile_view = warp / across * tile_views;
@@ -67,27 +70,27 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const bool busy = tile_view < block.views && block.first < block.last;
   const stack_view *views = plane.view + block.view + (busy ? tile_view : 0);
   const int ray_view[2] = {g / tile_columns, (g + 8) / tile_columns}, ray_column[2] = {g % tile_columns, (g + 8) % tile_columns};
-  const float shift[2] = {(float)views[ray_view[0]].column * ray_column[0] - 2 * q,
-                          (float)views[ray_view[1]].column * ray_column[1] - 2 * q};
+  const float shift[2] = {(Law::ROUNDED ? 0 : (float)views[ray_view[0]].column * ray_column[0]) - 2 * q,
+                          (Law::ROUNDED ? 0 : (float)views[ray_view[1]].column * ray_column[1]) - 2 * q};
 
-  auto find = [&](int32_t from) { // the windows of a stage by a warp, a lane a plane
+  auto find = [&](int stage) { // the windows of a stage by a warp, a lane a plane
     if (lane >= STACK_MOST_PLANES) return;
-    const int32_t on = from + lane - block.first, segment = on >> segment_bits;
+    const int32_t on = stage * planes + lane, segment = on >> segment_bits;
     stack_window window = {0, 0};
-    if (lane < planes && from + lane < block.last) {
+    if (lane < planes && block.first + on < block.last) {
       const matrix_segment &line = segments[segment];
       const double way = on - (segment << segment_bits);
       const int32_t high = (int32_t)floor(line.high + way * line.high_step + plane.slack) + 1;
       window.low = max((int32_t)floor(line.low + way * line.low_step - plane.slack), 0);
       window.count = max(min(min(high, cross - 1) - window.low + 1, voxels), 0);
     }
-    windows[(from - block.first) / planes % 3][lane] = window;
+    windows[stage % MATRIX_KNOWN][lane] = window;
   };
-  auto send = [&](int32_t from) { // a lane sends the window of a plane
-    const int32_t stage = (from - block.first) / planes, half = stage & 1;
-    const stack_window window = lane < STACK_MOST_PLANES ? windows[stage % 3][lane] : stack_window{0, 0};
-    stack_send(&arrivals[half], reinterpret_cast<float *>(rows + (MATRIX_ZEROS + (half * planes + lane) * voxels) * RECORD),
-               reinterpret_cast<const float *>(packed + ((from + lane) * (int64_t)cross + window.low) * RECORD), window.count * RECORD);
+  auto send = [&](int stage) { // a lane sends the window of a plane
+    const int slot = stage & 1;
+    const stack_window window = windows[stage % MATRIX_KNOWN][lane % STACK_MOST_PLANES];
+    matrix_send(ring, slot, lane < STACK_MOST_PLANES, rows + (MATRIX_ZEROS + (slot * planes + lane) * voxels) * RECORD,
+                packed + ((block.first + stage * planes + lane) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
   };
   // Where the first column of view q of the tile is on plane lane / 4 of a stage, and from there to the first and the last column.
   const stack_view &mine = views[q < tile_views ? q : 0];
@@ -96,9 +99,10 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const int64_t stride = llrint(mine.plane * planes * MATRIX_FIXED);
   const int64_t to_low = llrint((fmin(span, 0.0) - plane.slack) * MATRIX_FIXED),
                 to_high = llrint((fmax(span, 0.0) + plane.slack) * MATRIX_FIXED);
-  auto make = [&](int32_t from) { // the list of the next stage, four lanes a plane; returns its length
+  Law law;
+  auto make = [&](int stage) { // the list of a stage, four lanes a plane; returns its length
     const int k = lane / 4;
-    const stack_window window = windows[(from - block.first) / planes % 3][k];
+    const stack_window window = windows[stage % MATRIX_KNOWN][k];
     int32_t low = (int32_t)((at + to_low) >> 32), high = (int32_t)((at + to_high) >> 32) + 1;
     for (int n = 1; n < 4; n *= 2) {
       low = min(low, __shfl_xor_sync(0xffffffffu, low, n));
@@ -114,7 +118,20 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     }
     const int total = __shfl_sync(0xffffffffu, before, 31);
     __syncwarp(); // the last list was read
-    list.place[k][q] = (float)(int32_t)((at - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
+    if constexpr (Law::ROUNDED) {
+      const int ray = lane % 16, view = ray / tile_columns;
+#pragma unroll 1
+      for (int n = 0; n < 4; n++) {
+        const int on = lane / 16 * 4 + n;
+        const int32_t first = __shfl_sync(0xffffffffu, low, 4 * on);
+        if (on >= planes) continue;
+        const int32_t s = block.first + stage * planes + on;
+        list.place[on][ray] = (float)law.voxel_of(views[view], column + ray % tile_columns, s) - (float)first;
+      }
+    } else {
+      list.place[k][q] = (float)(int32_t)((at - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
+    }
+#pragma unroll 1
     for (int n = q; n < units; n += 4)
       list.unit[before - units + n] =
           (uint32_t)(low - window.low + 8 * n) << 11 | (uint32_t)min(high - low - 8 * n + 1, 8) << 7 | (uint32_t)n << 3 | (uint32_t)k;
@@ -124,62 +141,58 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     return total;
   };
 
-  Law law[2];
-  auto weigh = [&](int32_t from, uint32_t unit, unsigned *high, unsigned *low) {
-    const int k = unit & 7;
-    float place[2];
+  const int entry[2] = {Law::ROUNDED ? g : ray_view[0], Law::ROUNDED ? g + 8 : ray_view[1]};
+  auto weigh = [&](uint32_t unit, unsigned *high, unsigned *low) {
+    const float *place = list.place[unit & 7];
 #pragma unroll
     for (int ray = 0; ray < 2; ray++)
-      if constexpr (Law::ROUNDED) {
-        const int32_t first = windows[(from - block.first) / planes % 3][k].low + (int32_t)(unit >> 11) + 2 * q;
-        place[ray] = (float)law[ray].voxel_of(views[ray_view[ray]], column + ray_column[ray], from + k) - first;
-      } else {
-        place[ray] = list.place[k][ray_view[ray]] + shift[ray] - (float)(unit & 0x78);
-      }
-    matrix_weigh<SPLIT_WEIGHTS>(place[0], 1, high[0], low[0]);
-    matrix_weigh<SPLIT_WEIGHTS>(place[1], 1, high[1], low[1]);
+      matrix_weigh<SPLIT_WEIGHTS>(place[entry[ray]] + shift[ray] - (float)(unit & 0x78), 1, high[ray], low[ray]);
   };
   float sum[TILES][4] = {};
-  auto add = [&](int32_t from, int half, int unit, auto pairs) {
-    constexpr int PAIRS = decltype(pairs)::value;
-    matrix_weights weights[PAIRS];
-    matrix_address addresses[PAIRS];
-#pragma unroll
-    for (int p = 0; p < PAIRS; p++) {
-      const uint32_t first = list.unit[unit + 2 * p], second = list.unit[unit + 2 * p + 1], mine = lane & 8 ? second : first;
-      weigh(from, first, weights[p].high, weights[p].low);
-      weigh(from, second, weights[p].high + 2, weights[p].low + 2);
-      const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
-      const int32_t slot = half * planes + (int32_t)(mine & 7);
-      const int32_t record = MATRIX_ZEROS + slot * voxels + (int32_t)(mine >> 11) + lane % 8;
-      addresses[p] = matrix_address_of(rows + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16);
-    }
-    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS, PAIRS>(sum, weights, addresses);
+  auto add = [&](int slot, int unit) { // and the next one
+    matrix_weights weights;
+    const uint32_t first = list.unit[unit], second = list.unit[unit + 1], mine = lane & 8 ? second : first;
+    weigh(first, weights.high, weights.low);
+    weigh(second, weights.high + 2, weights.low + 2);
+    const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
+    const int32_t record = MATRIX_ZEROS + (slot * planes + (int32_t)(mine & 7)) * voxels + (int32_t)(mine >> 11) + lane % 8;
+    const int32_t row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, matrix_address_of(rows + row));
   };
+  matrix_kept<TILES> kept;
+  if (SPLIT) matrix_forget(kept);
+  int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // pairs of units; one warp after the other keeps its sums
 
-  if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
+  if (threadIdx.x == 0) matrix_prepare(ring, 2, STACK_MOST_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = blocks[blockIdx.x].segment[threadIdx.x];
   __syncthreads();
-  if (warp < 2 && block.first < block.last) find(block.first + warp * planes);
+  const int stages = (block.last - block.first + planes - 1) / planes;
+  if (warp < 2 && stages) find(warp);
   __syncthreads();
-  if (warp == 0 && block.first < block.last) send(block.first);
-  int total = busy ? make(block.first) : 0;
-  for (int32_t from = block.first, n = 0; from < block.last; from += planes, n++) {
-    const int half = n & 1;
-    stack_wait(&arrivals[half], n >> 1 & 1);
-    __syncthreads();
-    if (warp == n % MATRIX_WARPS && from + planes < block.last) {
-      send(from + planes);
-      find(from + 2 * planes);
-    }
-    if (!busy) continue;
-    int u = 0;
+  if (warp == 0 && stages) send(0);
+  int total = busy ? make(0) : 0;
 #pragma unroll 1
-    for (; u + 2 < total; u += 4) add(from, half, u, matrix_pairs<2>());
-    if (u < total) add(from, half, u, matrix_pairs<1>());
-    if (from + planes < block.last) total = make(from + planes);
+  for (int stage = 0; stage < stages; stage++) {
+    const int slot = stage & 1, phase = stage >> 1 & 1;
+    if (warp == stage % MATRIX_WARPS && stage + 1 < stages) {
+      // All are done with the stage before this one, so its slot takes the next, and its windows make place.
+      if (stage) matrix_wait(&ring.empty[slot ^ 1], (stage - 1) >> 1 & 1);
+      find(stage + 2);
+      __syncwarp();
+      send(stage + 1);
+    }
+    matrix_wait(&ring.full[slot], phase);
+#pragma unroll 1
+    for (int u = 0; u < total; u += 2) add(slot, u);
+    __syncwarp();
+    if (lane == 0) matrix_arrive(&ring.empty[slot]);
+    if (!busy) continue;
+    chain += (total + 1) / 2;
+    if (SPLIT && chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;
+    if (stage + 1 < stages) total = make(stage + 1);
   }
+  if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile
   float *tile = reinterpret_cast<float *>(rows);
   // stack_finish wants lines of STACK_SIDE columns of a view.

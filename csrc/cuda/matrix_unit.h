@@ -4,7 +4,8 @@
 // two units make a 16 x 16 matrix, the units' data for 8 lanes a 16 x 8 matrix, and one instruction of a warp (mma.m16n8k16; before compute
 // capability 8.0 two, a unit each) adds their product to the tile's sums of these lanes. Data and weights are float16; where SPLIT, both come as high + low,
 // a rounded number and what rounding left, and three products out of four are added: what is left out is 2^-22 of the result. (The weights
-// of law astra are whole 256ths, which have no low part.) Tensor cores add with truncation, so a chain of products is short, and begins at zero; float32 arithmetic adds up the chains.
+// of law astra are whole 256ths, which have no low part.) Tensor cores add with truncation: after n products the result is about 2e-8 n too
+// small. So where SPLIT, float32 arithmetic adds up what they made of MATRIX_CHAIN pairs of units: 4e-6 at most.
 #pragma once
 #include "launch.h"
 
@@ -21,8 +22,6 @@ template <int TILES, bool SPLIT> constexpr int MATRIX_RECORD = TILES *(SPLIT ? 3
 
 // Shared memory begins with so many records of zeros: one for each group of banks, so that a place that does not exist costs nothing.
 constexpr int MATRIX_ZEROS = 8;
-
-template <int PAIRS> struct matrix_pairs { static constexpr int value = PAIRS; };
 
 struct matrix_weights {
   unsigned high[4], low[4]; // of two units: rows g, g + 8 of the first, then of the second; g = lane / 4
@@ -83,8 +82,12 @@ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsi
     warp.b[2 * q + n * 8 + 1][g] = pair.y;
   }
   __syncwarp();
-  for (int n = 0; n < 4; n++)
-    for (int k = 0; k < 16; k++) sum[n] += warp.a[g + n / 2 * 8][k] * warp.b[k][2 * q + n % 2];
+  for (int n = 0; n < 4; n++) {
+    double all = sum[n];
+    for (int k = 0; k < 16; k++) all += (double)warp.a[g + n / 2 * 8][k] * warp.b[k][2 * q + n % 2];
+    sum[n] = (float)all;
+    if (fabs(sum[n]) > fabs(all)) sum[n] = nextafterf(sum[n], 0); // truncated, as tensor cores do
+  }
   __syncwarp();
 }
 #else
@@ -130,30 +133,53 @@ template <bool SPLIT_WEIGHTS> __device__ static inline void matrix_weigh(float t
   low = matrix_halves(first - rounded.x, second - rounded.y);
 }
 
-// Adds PAIRS of units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4. Four products
-// that do not wait for one another are always on their way.
-template <int TILES, bool SPLIT, bool SPLIT_WEIGHTS, int PAIRS>
-__device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights (&weights)[PAIRS],
-                                         const matrix_address (&rows)[PAIRS]) {
+// Adds two units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4. Products that do not
+// wait for one another are always on their way.
+template <int TILES, bool SPLIT, bool SPLIT_WEIGHTS>
+__device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights &weights, matrix_address row) {
 #pragma unroll
   for (int j = 0; j < TILES; j += 4) {
-    float part[4][4] = {};
+    auto multiply = [&](const unsigned(&matrix)[4], const uint4 &near, const uint4 &far) {
+      matrix_multiply(sum[j], matrix, near.x, near.y);
+      matrix_multiply(sum[j + 1], matrix, near.z, near.w);
+      matrix_multiply(sum[j + 2], matrix, far.x, far.y);
+      matrix_multiply(sum[j + 3], matrix, far.z, far.w);
+    };
+    const uint4 near = matrix_read(row + 16 * j), far = matrix_read(row + 16 * j + 32);
+    multiply(weights.high, near, far);
+    if (SPLIT_WEIGHTS) multiply(weights.low, near, far);
+    if (SPLIT) multiply(weights.high, matrix_read(row + 16 * (j + TILES)), matrix_read(row + 16 * (j + TILES) + 32));
+  }
+}
+
+// The sums that a thread keeps outside of tensor cores, in its local memory: registers are few, and shared memory is for the data.
+constexpr int MATRIX_CHAIN = 48; // pairs of units between two times
+template <int TILES> struct matrix_kept { float4 sum[TILES]; };
+
+template <int TILES> __device__ static inline void matrix_forget(matrix_kept<TILES> &kept) {
+#ifndef RS_EMULATION
+  asm volatile("" ::"l"(&kept) : "memory"); // not in registers
+#endif
 #pragma unroll
-    for (int p = 0; p < PAIRS; p++) {
-      auto multiply = [&](const unsigned(&matrix)[4], const uint4 &near, const uint4 &far) {
-        matrix_multiply(part[0], matrix, near.x, near.y);
-        matrix_multiply(part[1], matrix, near.z, near.w);
-        matrix_multiply(part[2], matrix, far.x, far.y);
-        matrix_multiply(part[3], matrix, far.z, far.w);
-      };
-      const uint4 near = matrix_read(rows[p] + 16 * j), far = matrix_read(rows[p] + 16 * j + 32);
-      multiply(weights[p].high, near, far);
-      if (SPLIT_WEIGHTS) multiply(weights[p].low, near, far);
-      if (SPLIT) multiply(weights[p].high, matrix_read(rows[p] + 16 * (j + TILES)), matrix_read(rows[p] + 16 * (j + TILES) + 32));
-    }
+  for (float4 &sum : kept.sum) sum = {0, 0, 0, 0};
+}
+
+// Adds what tensor cores have added up, and has them begin at zero.
+template <int TILES> __device__ static inline void matrix_keep(matrix_kept<TILES> &kept, float (&sum)[TILES][4]) {
 #pragma unroll
-    for (int t = 0; t < 4; t++)
+  for (int j = 0; j < TILES; j++) {
+    float(&part)[4] = sum[j];
+    const float4 all = kept.sum[j];
+    kept.sum[j] = {all.x + part[0], all.y + part[1], all.z + part[2], all.w + part[3]};
+    part[0] = part[1] = part[2] = part[3] = 0;
+  }
+}
+
+// All sums, when the last is added.
+template <int TILES> __device__ static inline void matrix_recall(const matrix_kept<TILES> &kept, float (&sum)[TILES][4]) {
 #pragma unroll
-      for (int n = 0; n < 4; n++) sum[j + t][n] += part[t][n];
+  for (int j = 0; j < TILES; j++) {
+    const float4 all = kept.sum[j];
+    sum[j][0] += all.x, sum[j][1] += all.y, sum[j][2] += all.z, sum[j][3] += all.w;
   }
 }

@@ -143,12 +143,24 @@ template <int VEC> __device__ static inline bool stack_join(const stack_target &
   return true;
 }
 
-// Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which the first width(row) places of `rows` rows exist. offset(row) is where a row
-// starts in its unit, scale(row) multiplies its values. All threads of the block call it, when the tile is written.
+// A line of a tile as stack_finish writes it.
+struct stack_written {
+  size_t offset;
+  float scale;
+  int32_t width;
+};
+
+// Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which the first width(row) places of `rows` rows exist, at most
+// STACK_SIDE. offset(row) is where a row starts in its unit, scale(row) multiplies its values; each is asked for once. All threads of the
+// block call it, when the tile is written.
 template <int VEC, typename Width, typename Offset, typename Scale>
 __device__ static inline void stack_finish(const stack_target &target, const float *tile, int rows, int64_t chunk, Width width,
                                            Offset offset, Scale scale) {
   constexpr int WIDTH = 32 * VEC, TOGETHER = 8;
+  __shared__ stack_written lines[STACK_SIDE];
+  if (threadIdx.x < (unsigned)rows) lines[threadIdx.x] = {offset(threadIdx.x), scale(threadIdx.x), width(threadIdx.x)};
+  if (threadIdx.x >= (unsigned)rows && threadIdx.x < STACK_SIDE) lines[threadIdx.x] = {0, 0, 0};
+  __syncthreads();
   const int column = threadIdx.x % STACK_SIDE;
   for (int l = threadIdx.x / STACK_SIDE; l < WIDTH; l += blockDim.x / STACK_SIDE) {
     const int64_t lane = chunk * WIDTH + l;
@@ -158,9 +170,9 @@ __device__ static inline void stack_finish(const stack_target &target, const flo
       const size_t item = (size_t)(place.item * target.lanes.item_size), unit = (size_t)(place.unit * target.lanes.unit_step) + column;
       for (int first = 0; first < rows; first += TOGETHER)
         squares += rs_finish_all<TOGETHER>(
-            target.output, item, [&](int k) { return first + k < rows && column < width(first + k); },
-            [&](int k) { return unit + offset(first + k); },
-            [&](int k) { return scale(first + k) * tile[((first + k) * STACK_SIDE + column) * STACK_TILE_STRIDE<VEC> + l]; });
+            target.output, item, [&](int k) { return column < lines[first + k].width; },
+            [&](int k) { return unit + lines[first + k].offset; },
+            [&](int k) { return lines[first + k].scale * tile[((first + k) * STACK_SIDE + column) * STACK_TILE_STRIDE<VEC> + l]; });
     }
     if (!target.sums) continue;
     for (int half = STACK_SIDE / 2; half > 0; half /= 2) squares += __shfl_down_sync(0xffffffffu, squares, half, STACK_SIDE);
