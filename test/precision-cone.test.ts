@@ -58,6 +58,21 @@ describe("half-precision cone beams", () => {
           );
     });
 
+  it("keep their promise where there is enough work for chunks of 64 slices", () => {
+    using A = operator(
+      volume({ shape: [70, 17, 530] }),
+      coneBeam({
+        angleCount: 2,
+        detectorShape: [80, 560],
+        pixelSize: 1.9,
+        sourceOriginDistance: 1000,
+        sourceDetectorDistance: 1800,
+      }),
+      rules,
+    );
+    check(A, data("signed", A.domainShape, 1), data("signed", A.rangeShape, 2), 1, promise.half, A.description);
+  });
+
   it("are float32 where the plane of the source does not halve volume and detector, in law exact, and in high", () => {
     const [object, beam] = halved["a full circle"]!;
     for (const [thing, law, precision] of [
