@@ -6,6 +6,8 @@
 // astra_back.h.
 #include "astra_plan.h"
 
+extern "C" const rs_family rs_astra_cuda, rs_astra_half_cuda;
+
 namespace {
 
 int accepts(const rs_geometry *) { return 1; }
@@ -15,6 +17,7 @@ void release(rs_plan *plan) {
   rs_cuda_table_free(tables->aimed_pointer);
   rs_cuda_table_free(tables->view_pointer);
   rs_cuda_table_free(tables->beam_pointer);
+  rs_cuda_table_free(tables->step_pointer);
   free(tables);
   plan->tables = nullptr;
 }
@@ -37,7 +40,8 @@ int32_t prepare(rs_plan *plan) {
   size_forward(geometry, tables);
   size_back(geometry, tables);
   tables->packed_floats = round_up(tables->packed_floats, 16);
-  plan->workspace_floats = tables->packed_floats + 2 * tables->blocks;
+  plan->workspace_floats = tables->packed_floats + 2 * tables->blocks + 1;
+  if (tables->fours.together) plan->family = &rs_astra_half_cuda;
   return RS_OK;
 }
 
@@ -66,6 +70,14 @@ int32_t pack_straight(const rs_operation *operation, const rs_geometry *geometry
   return status ? status
                 : RS_LAUNCH(astra_pack, pack_grid(parts(rows, 8), depth), dim3(32, 8), 0, rs_cuda_stream(operation), to + slice, volume,
                             depth, height, width, (int64_t)height * width, (int64_t)width);
+}
+
+// The largest finite absolute value of an item, as fours_largest finds it.
+int32_t find_largest(const rs_operation *operation, const float *from, int64_t count, unsigned *largest) {
+  cudaStream_t stream = rs_cuda_stream(operation);
+  int32_t status = rs_cuda_status(cudaMemsetAsync(largest, 0, sizeof *largest, stream), "largest value");
+  return status ? status
+                : RS_LAUNCH(fours_largest, dim3((unsigned)parts(count, 256 * FOURS_READS)), dim3(256), 0, stream, from, count, largest);
 }
 
 // ---- forward
@@ -219,7 +231,15 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
 
 // ---- back
 
-// Pass by pass, which add to each other in the target; an update is clamped once all are in.
+// Passes add to each other in the target; an update is clamped once all are in.
+rs_output output_of_pass(const rs_output &output, size_t item, bool later, bool last) {
+  rs_output part = output;
+  part.target = output.target + item;
+  if (later && output.mode == RS_STORE) part.mode = RS_ADD;
+  if (!last) part.minimum = -INFINITY, part.maximum = INFINITY;
+  return part;
+}
+
 int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
@@ -242,10 +262,7 @@ int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const r
     const bool last = geometry->views - first <= tables->per_pass;
     work.view_count = last ? geometry->views - first : tables->per_pass;
     work.views = tables->view + first;
-    work.target.output = output;
-    work.target.output.target = output.target + item;
-    if (first && output.mode == RS_STORE) work.target.output.mode = RS_ADD;
-    if (!last) work.target.output.minimum = -INFINITY, work.target.output.maximum = INFINITY;
+    work.target.output = output_of_pass(output, item, first > 0, last);
     int32_t status = RS_LAUNCH(astra_pack_columns, pack_grid(parts(columns.lines, 32) * parts(columns.length, 32), work.view_count),
                                dim3(32, 8), 0, stream, packed, projections + (int64_t)first * geometry->columns, work.view_count,
                                geometry->rows, geometry->columns, (int64_t)geometry->views, columns);
@@ -253,6 +270,37 @@ int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const r
     if (status) return status;
   }
   return RS_OK;
+}
+
+// The same for the views of half-precision cones.
+int32_t back_fours(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
+  const astra_tables *tables = (const astra_tables *)plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  const int32_t *shape = geometry->shape;
+  const astra_columns &columns = tables->fours.columns;
+  cudaStream_t stream = rs_cuda_stream(operation);
+  const dim3 grid((unsigned)fours_tiles(geometry), (unsigned)parts((shape[RS_Z] + 1) / 2, columns.chunk));
+  fours_columns_work work = {};
+  work.packed = (const uint2 *)plan->workspace;
+  work.depth = shape[RS_Z];
+  work.height = shape[RS_Y];
+  work.width = shape[RS_X];
+  work.fours = tables->fours;
+  unsigned *largest = (unsigned *)(plan->workspace + tables->packed_floats + 2 * tables->blocks);
+  work.largest = largest;
+  int32_t status = find_largest(operation, projections, pixel_count(geometry), largest);
+  auto *kernel = columns.chunk == 64 ? fours_columns_back<2> : fours_columns_back<1>;
+  for (int32_t first = 0; first < tables->step_count && !status; first += tables->per_pass) {
+    const bool last = tables->step_count - first <= tables->per_pass;
+    work.step_count = last ? tables->step_count - first : tables->per_pass;
+    work.steps = tables->step + first;
+    work.output = output_of_pass(output, item, first > 0, last);
+    status = RS_LAUNCH(fours_pack_columns, pack_grid(parts(columns.lines, 32) * parts(columns.length, 32), work.step_count), dim3(32, 8), 0,
+                       stream, (uint2 *)plan->workspace, projections, work.steps, work.step_count, geometry->rows, geometry->columns,
+                       (int64_t)geometry->views, columns, (const unsigned *)largest);
+    if (!status) status = RS_LAUNCH(kernel, grid, dim3(32 * FOURS_WARPS), fours_columns_bytes(tables->fours), stream, work);
+  }
+  return status;
 }
 
 int32_t back_line(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
@@ -299,7 +347,7 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
-  auto *run = tables->line_back ? back_line : tables->columns.chunk ? back_columns : back_general;
+  auto *run = tables->line_back ? back_line : tables->fours.together ? back_fours : tables->columns.chunk ? back_columns : back_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * voxels), projections + item * pixels);
     if (status) return status;
@@ -309,4 +357,5 @@ int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *outp
 
 } // namespace
 
-extern "C" const rs_family rs_astra_cuda = {"astra", accepts, prepare, release, forward, back};
+const rs_family rs_astra_cuda = {"astra", accepts, prepare, release, forward, back};
+const rs_family rs_astra_half_cuda = {"astra, half", accepts, prepare, release, forward, back}; // as `prepare` says

@@ -176,35 +176,60 @@ struct astra_span {
   void add(double x) { low = x < low ? x : low, high = x > high ? x : high; }
 };
 
-// Finds the room that windows need with chunks of so many slices. False where this is no way to do it.
-template <int power>
-static inline bool astra_measure_columns(const rs_geometry *geometry, const astra_view *view, int32_t chunk, astra_columns *to) {
-  const int32_t height = geometry->shape[RS_Y], width = geometry->shape[RS_X], last = (geometry->shape[RS_Z] - 1) / chunk * chunk;
-  double wide = 0, high = 0;
-  astra_span all;
-  for (int32_t n = 0; n < geometry->views; n++)
-    for (int32_t y = 0; y < height; y += ASTRA_TALL)
-      for (int32_t x = 0; x < width; x += STACK_SIDE) {
-        const int32_t y1 = y + ASTRA_TALL < height ? y + ASTRA_TALL - 1 : height - 1,
-                      x1 = x + STACK_SIDE < width ? x + STACK_SIDE - 1 : width - 1;
+// What blocks of so many voxels and chunks of slices see of views: the most columns and rows, in places, and the most from slice to slice;
+// all rows, and what views weigh.
+struct astra_tile {
+  int32_t tall, wide, chunk, slices;
+};
+struct astra_reach {
+  double wide = 0, high = 0, step = 0;
+  astra_span rows, shares;
+};
+
+// Measures views 0 ... count - 1, see(n). False where a voxel has no place.
+template <int power, typename View>
+static inline bool astra_measure_views(const rs_geometry *geometry, int32_t count, View see, const astra_tile &tile, astra_reach *reach) {
+  const int32_t height = geometry->shape[RS_Y], width = geometry->shape[RS_X], last = (tile.slices - 1) / tile.chunk * tile.chunk;
+  for (int32_t n = 0; n < count; n++) {
+    const astra_view &view = see(n);
+    for (int32_t y = 0; y < height; y += tile.tall)
+      for (int32_t x = 0; x < width; x += tile.wide) {
+        const int32_t y1 = y + tile.tall < height ? y + tile.tall - 1 : height - 1,
+                      x1 = x + tile.wide < width ? x + tile.wide - 1 : width - 1;
         astra_span columns, rows[2]; // of the first chunk and the last: those between need no more, since rows are linear in z
         for (int k = 0; k < 4; k++) {
           const int32_t at_y = k & 1 ? y1 : y, at_x = k & 2 ? x1 : x;
-          const astra_seen seen = astra_see<power>(view[n], at_y, at_x);
-          const bool ahead = !power || view[n].depth[1] * at_y + view[n].depth[2] * at_x + view[n].depth[3] > 1e-6;
-          if (!(ahead && fabs(seen.step) < 7 * RS_TEXTURE_SCALE && seen.share < FLT_MAX)) return false;
+          const astra_seen seen = astra_see<power>(view, at_y, at_x);
+          const bool ahead = !power || view.depth[1] * at_y + view.depth[2] * at_x + view.depth[3] > 1e-6;
+          if (!(ahead && seen.share < FLT_MAX)) return false;
           columns.add(seen.column);
           for (int end = 0; end < 2; end++)
-            rows[end].add(seen.row + seen.step * (end * last)), rows[end].add(seen.row + seen.step * (end * last + chunk - 1));
+            rows[end].add(seen.row + seen.step * (end * last)), rows[end].add(seen.row + seen.step * (end * last + tile.chunk - 1));
+          reach->step = fmax(reach->step, fabs(seen.step));
+          reach->shares.add(seen.share);
         }
-        wide = columns.high - columns.low > wide ? columns.high - columns.low : wide;
+        reach->wide = fmax(reach->wide, columns.high - columns.low);
         for (const astra_span &span : rows) {
-          high = span.high - span.low > high ? span.high - span.low : high;
-          all.add(span.low);
-          all.add(span.high);
+          reach->high = fmax(reach->high, span.high - span.low);
+          reach->rows.add(span.low);
+          reach->rows.add(span.high);
         }
       }
-  wide = wide / RS_TEXTURE_SCALE + 3, high = high / RS_TEXTURE_SCALE + 6;
+  }
+  return true;
+}
+
+// Finds the room that windows need with chunks of so many slices. False where this is no way to do it.
+template <int power>
+static inline bool astra_measure_columns(const rs_geometry *geometry, const astra_view *view, int32_t chunk, astra_columns *to) {
+  astra_reach reach;
+  if (!astra_measure_views<power>(
+          geometry, geometry->views, [=](int32_t n) -> const astra_view & { return view[n]; },
+          {ASTRA_TALL, STACK_SIDE, chunk, geometry->shape[RS_Z]}, &reach) ||
+      !(reach.step < 7 * RS_TEXTURE_SCALE))
+    return false;
+  const astra_span all = reach.rows;
+  const double wide = reach.wide / RS_TEXTURE_SCALE + 3, high = reach.high / RS_TEXTURE_SCALE + 6;
   const double before = fmax(0, -all.low) / RS_TEXTURE_SCALE, end = fmax(all.high / RS_TEXTURE_SCALE, geometry->rows + 2),
                most = 2 * (geometry->rows + high);
   if (!(wide <= ASTRA_WIDE && high <= ASTRA_HIGH && before < most && end < most)) return false;

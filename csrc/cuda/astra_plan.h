@@ -4,6 +4,7 @@
 #include "astra_beams.h"
 #include "astra_columns.h"
 #include "astra_forward.h"
+#include "astra_fours_back.h"
 #include "astra_line.h"
 #include "astra_pack.h"
 #include "astra_upright.h"
@@ -26,9 +27,13 @@ struct astra_tables {
   astra_beams beams;     // likewise
   astra_beam *beam;
   int64_t beam_count, beam_pointer;
+  fours_columns fours; // together 0: not this way
+  fours_step *step;
+  int64_t step_pointer;
+  int32_t step_count;
   int32_t per_lane;      // rows of a lane in upright forward
-  int32_t per_pass;      // views that back_columns packs at a time
-  int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks
+  int32_t per_pass;      // views, or steps, that are packed for back projection at a time
+  int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks, and a largest value
   int64_t blocks;        // of forward
 };
 
@@ -74,6 +79,26 @@ int32_t make_beams(const rs_plan *plan, astra_tables *tables, const astra_aimed 
   return status;
 }
 
+// What precision `half` takes, where it has a way.
+int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_view *view) {
+  const rs_geometry *geometry = &plan->geometry;
+  fours_step *steps = (fours_step *)malloc(2 * (size_t)geometry->views * sizeof *steps);
+  int32_t *opposite = (int32_t *)malloc(2 * (size_t)geometry->views * sizeof *opposite), *opposed = opposite + geometry->views;
+  int32_t status = steps && opposite ? RS_OK : rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  if (!status && fours_are_mirrored(geometry, view)) {
+    fours_pair(geometry, view, opposite, opposed);
+    int exponent;
+    tables->step_count = fours_make_steps(geometry, view, opposite, opposed, steps, &exponent);
+    if (geometry->voxel_supersampling == 1 && geometry->shape[RS_Z] >= ASTRA_FEW &&
+        fours_plan_columns(geometry, steps, tables->step_count, exponent, plan->device, &tables->fours))
+      status =
+          rs_cuda_table(plan->device, steps, tables->step_count * (int64_t)sizeof *steps, (void **)&tables->step, &tables->step_pointer);
+  }
+  free(steps);
+  free(opposite);
+  return status;
+}
+
 // Is the source so far from every voxel that float32 can follow how places change from one to the next?
 bool keeps_away(const rs_geometry *geometry, const astra_view *view) {
   bool away = true;
@@ -112,6 +137,7 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
       !astra_plan_beams(geometry, aimed, plan->device, &tables->beams))
     tables->beams.chunk = 0;
   int32_t status = tables->beams.chunk ? make_beams(plan, tables, aimed) : RS_OK;
+  if (!status && flat && geometry->beam == RS_CONE && geometry->precision == RS_PRECISION_HALF) status = make_fours(plan, tables, view);
   if (status) return status;
   status = rs_cuda_table(plan->device, aimed, geometry->views * (int64_t)sizeof *aimed, (void **)&tables->aimed, &tables->aimed_pointer);
   return status ? status
@@ -160,10 +186,12 @@ void size_back(const rs_geometry *geometry, astra_tables *tables) {
     tables->packed_floats = larger(tables->packed_floats, floats);
     return;
   }
-  if (tables->columns.chunk) {
-    const int64_t image = 2 * (int64_t)tables->columns.lines * tables->columns.length, most = larger(1, PASS_FLOATS / image),
-                  passes = parts(geometry->views, most);
-    tables->per_pass = (int32_t)parts(geometry->views, passes);
+  const bool fours = tables->fours.together > 0;
+  if (fours || tables->columns.chunk) {
+    const astra_columns &columns = fours ? tables->fours.columns : tables->columns;
+    const int32_t views = fours ? tables->step_count : geometry->views;
+    const int64_t image = 2 * (int64_t)columns.lines * columns.length, most = larger(1, PASS_FLOATS / image), passes = parts(views, most);
+    tables->per_pass = (int32_t)parts(views, passes);
     floats = tables->per_pass * image;
   }
   tables->packed_floats = larger(tables->packed_floats, floats);

@@ -1,7 +1,6 @@
 // matrix_pack.h: lanes as float16 numbers, for the `rs_matrix_cuda` family.
 //
-// Each lane is multiplied by a power of two of its own, so that its largest finite value comes to lie in [2^14, 2^15): the range of
-// float16 then reaches from 2^16 down to 2^-24.
+// Each lane is multiplied by a power of two of its own, which its largest finite value gives.
 #pragma once
 #include "matrix_unit.h"
 #include "stack_pack.h"
@@ -42,14 +41,6 @@ __global__ static void __launch_bounds__(STACK_PACK_THREADS) matrix_largest(stac
   atomicMax(largest + lane, __float_as_uint(most));
 }
 
-// The power of two for a lane with this largest value, and its reciprocal.
-__device__ static inline unsigned matrix_exponent(unsigned largest) {
-  const unsigned exponent = 268 - (largest >> 23);
-  return exponent > 253 ? 253 : exponent;
-}
-__device__ static inline float matrix_scale(unsigned largest) { return __uint_as_float(matrix_exponent(largest) << 23); }
-__device__ static inline float matrix_unscale(unsigned largest) { return __uint_as_float((254 - matrix_exponent(largest)) << 23); }
-
 // Where records go: [chunk][line][place], [chunk][place][line], or both.
 struct matrix_packed {
   char *along, *across; // or null
@@ -63,7 +54,7 @@ __global__ void __launch_bounds__(STACK_PACK_THREADS) matrix_pack(stack_source s
   const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
   const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
   for (int l = threadIdx.x; l < WIDTH; l += STACK_PACK_THREADS)
-    scale[l] = chunk * WIDTH + l < source.lanes.count ? matrix_scale(largest[chunk * WIDTH + l]) : 0;
+    scale[l] = chunk * WIDTH + l < source.lanes.count ? half_scale(largest[chunk * WIDTH + l]) : 0;
   stack_gather<WIDTH>(source, chunk, line, from, tile);
   const int32_t count = source.line - from < STACK_PACK_SPAN ? source.line - from : STACK_PACK_SPAN;
   for (int p = threadIdx.x / 32; p < count; p += STACK_PACK_THREADS / 32) {
@@ -71,12 +62,12 @@ __global__ void __launch_bounds__(STACK_PACK_THREADS) matrix_pack(stack_source s
     char *across = packed.across ? packed.across + ((chunk * source.line + from + p) * source.lines + line) * RECORD : nullptr;
     for (int l = threadIdx.x % 32 * 2; l < WIDTH; l += 64) {
       const float first = tile[p][l] * scale[l], second = tile[p][l + 1] * scale[l + 1];
-      const unsigned high = matrix_halves(first, second);
+      const unsigned high = half_pair(first, second);
       if (along) *reinterpret_cast<unsigned *>(along + 2 * l) = high;
       if (across) *reinterpret_cast<unsigned *>(across + 2 * l) = high;
       if (!SPLIT) continue;
-      const float2 rounded = matrix_floats(high);
-      const unsigned low = matrix_halves(first - rounded.x, second - rounded.y);
+      const float2 rounded = half_floats(high);
+      const unsigned low = half_pair(first - rounded.x, second - rounded.y);
       if (along) *reinterpret_cast<unsigned *>(along + 2 * (WIDTH + l)) = low;
       if (across) *reinterpret_cast<unsigned *>(across + 2 * (WIDTH + l)) = low;
     }
@@ -92,7 +83,7 @@ __device__ static inline void matrix_put(float *tile, int first, int second, con
 #pragma unroll
   for (int j = 0; j < TILES; j++) {
     const int lane = 8 * j + threadIdx.x % 4 * 2;
-    const float scale = lane < lanes ? matrix_unscale(largest[lane]) : 0, next = lane + 1 < lanes ? matrix_unscale(largest[lane + 1]) : 0;
+    const float scale = lane < lanes ? half_unscale(largest[lane]) : 0, next = lane + 1 < lanes ? half_unscale(largest[lane + 1]) : 0;
     *reinterpret_cast<float2 *>(tile + first * STRIDE + lane) = make_float2(scale * sum[j][0], next * sum[j][1]);
     *reinterpret_cast<float2 *>(tile + second * STRIDE + lane) = make_float2(scale * sum[j][2], next * sum[j][3]);
   }

@@ -7,11 +7,8 @@
 // of law astra are whole 256ths, which have no low part.) Tensor cores add with truncation: after n products the result is about 2e-8 n too
 // small. So where SPLIT, float32 arithmetic adds up what they made of MATRIX_CHAIN pairs of units: 4e-6 at most.
 #pragma once
+#include "halves.h"
 #include "launch.h"
-
-#ifndef RS_EMULATION
-#include <cuda_fp16.h>
-#endif
 
 constexpr int MATRIX_THREADS = 512;
 constexpr int MATRIX_WARPS = MATRIX_THREADS / 32;
@@ -30,18 +27,6 @@ struct matrix_weights {
 #ifdef RS_EMULATION
 typedef const char *matrix_address;
 static inline matrix_address matrix_address_of(const void *shared) { return (const char *)shared; }
-
-static inline unsigned matrix_halves(float first, float second) {
-  _Float16 pair[2] = {(_Float16)first, (_Float16)second};
-  unsigned bits;
-  memcpy(&bits, pair, sizeof bits);
-  return bits;
-}
-static inline float2 matrix_floats(unsigned halves) {
-  _Float16 pair[2];
-  memcpy(pair, &halves, sizeof halves);
-  return {(float)pair[0], (float)pair[1]};
-}
 
 // What the lanes of a warp tell each other.
 struct matrix_exchange {
@@ -72,12 +57,12 @@ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsi
   matrix_exchange &warp = matrix_warp();
   const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
   for (int n = 0; n < 4; n++) {
-    const float2 pair = matrix_floats(a[n]);
+    const float2 pair = half_floats(a[n]);
     warp.a[g + n % 2 * 8][2 * q + n / 2 * 8] = pair.x;
     warp.a[g + n % 2 * 8][2 * q + n / 2 * 8 + 1] = pair.y;
   }
   for (int n = 0; n < 2; n++) {
-    const float2 pair = matrix_floats(n ? b1 : b0);
+    const float2 pair = half_floats(n ? b1 : b0);
     warp.b[2 * q + n * 8][g] = pair.x;
     warp.b[2 * q + n * 8 + 1][g] = pair.y;
   }
@@ -93,12 +78,6 @@ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsi
 #else
 typedef unsigned matrix_address;
 __device__ static inline matrix_address matrix_address_of(const void *shared) { return (unsigned)__cvta_generic_to_shared(shared); }
-
-__device__ static inline unsigned matrix_halves(float first, float second) {
-  const __half2 pair = __floats2half2_rn(first, second);
-  return *reinterpret_cast<const unsigned *>(&pair);
-}
-__device__ static inline float2 matrix_floats(unsigned halves) { return __half22float2(*reinterpret_cast<const __half2 *>(&halves)); }
 
 // Reads two units of two times 8 lanes: lane l gives the address of place l % 8 of unit l / 8 % 2, of the second 8 lanes where l >= 16.
 __device__ static inline uint4 matrix_read(matrix_address row) {
@@ -127,10 +106,10 @@ __device__ static inline void matrix_multiply(float (&sum)[4], const unsigned (&
 // The weights of places k and k + 1 of a unit, that are `t` and t - step away from a sum, in units of their reach.
 template <bool SPLIT_WEIGHTS> __device__ static inline void matrix_weigh(float t, float step, unsigned &high, unsigned &low) {
   const float first = __saturatef(1 - fabsf(t)), second = __saturatef(1 - fabsf(t - step));
-  high = matrix_halves(first, second);
+  high = half_pair(first, second);
   if (!SPLIT_WEIGHTS) return;
-  const float2 rounded = matrix_floats(high);
-  low = matrix_halves(first - rounded.x, second - rounded.y);
+  const float2 rounded = half_floats(high);
+  low = half_pair(first - rounded.x, second - rounded.y);
 }
 
 // Adds two units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4. Products that do not
