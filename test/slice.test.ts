@@ -50,6 +50,18 @@ const cases: Record<string, Case> = {
   "a detector beside the image": { shape: [20, 20], columns: 30, angles: spread(8, Math.PI, 0.1), offset: 21 },
   "a detector far away": { shape: [20, 20], columns: 30, angles: spread(8, Math.PI, 0.1), offset: 1e9 },
   "a detector much wider than the image": { shape: [9, 9], columns: 400, angles: spread(8, Math.PI, 0.1) },
+  "more columns than the threads of a block have at a time": {
+    shape: [60, 60],
+    columns: 2200,
+    angles: spread(8, Math.PI, 0.1),
+  },
+  "as many, off the centre": {
+    slices: 2,
+    shape: [31, 40],
+    columns: 2300,
+    angles: spread(5, Math.PI, 0.1),
+    offset: 3.2,
+  },
   "a detector much narrower than the image": { shape: [200, 200], columns: 5, angles: spread(8, Math.PI, 0.1) },
   "an image of which neighbouring views see little in common": {
     shape: [720, 720],
@@ -151,45 +163,54 @@ describe("one slice, or a few", () => {
     }
   });
 
-  it("stores, adds, and takes SIRT's residual and update per item, with weights per slice", () => {
-    const geometry = geometryOf({ ...cases["three slices"]!, slices: 2 });
-    using A = operatorOf(geometry);
-    const batch = 3;
-    using x = DeviceArray.uniform([batch, ...A.domainShape], { seed: 1 });
-    using y = DeviceArray.uniform([batch, ...A.rangeShape], { seed: 2 });
-    using weights = DeviceArray.uniform(A.rangeShape, { seed: 5 });
-    using scale = DeviceArray.uniform(A.domainShape, { seed: 6 });
-    using Ax = A(x);
-    using ATy = A.T(y);
-    const [hostX, hostY, w, s, forward, back] = [x, y, weights, scale, Ax, ATy].map((a) =>
-      a.readSync(),
-    ) as Float32Array[];
-    using sum = A(x, { out: y.clone(), accumulate: true });
-    assert.ok(
-      relativeL2(
-        sum.readSync(),
-        forward!.map((value, k) => value + hostY![k]!),
-      ) < 1e-6,
-    );
-    using backSum = A.T(y, { out: x.clone(), accumulate: true });
-    assert.ok(
-      relativeL2(
-        backSum.readSync(),
-        back!.map((value, k) => value + hostX![k]!),
-      ) < 1e-6,
-    );
-    using residual = A.residual(x, y, { weights });
-    assert.ok(
-      relativeL2(
-        residual.readSync(),
-        forward!.map((value, k) => w![k % w!.length]! * (hostY![k]! - value)),
-      ) < 1e-5,
-    );
-    using next = x.clone();
-    A.update(next, y, { scale, minimum: 0.1, maximum: 9 });
-    const expected = back!.map((value, k) => Math.min(9, Math.max(0.1, hostX![k]! + s![k % s!.length]! * value)));
-    assert.ok(relativeL2(next.readSync(), expected) < 1e-6);
-  });
+  for (const what of ["three slices", "as many, off the centre"])
+    it(`stores, adds, and takes SIRT's residual and update per item, with weights per slice: ${what}`, () => {
+      const geometry = geometryOf({ ...cases[what]!, slices: 2 });
+      using A = operatorOf(geometry);
+      const batch = 3;
+      using x = DeviceArray.uniform([batch, ...A.domainShape], { seed: 1 });
+      using y = DeviceArray.uniform([batch, ...A.rangeShape], { seed: 2 });
+      using weights = DeviceArray.uniform(A.rangeShape, { seed: 5 });
+      using scale = DeviceArray.uniform(A.domainShape, { seed: 6 });
+      using Ax = A(x);
+      using ATy = A.T(y);
+      const [hostX, hostY, w, s, forward, back] = [x, y, weights, scale, Ax, ATy].map((a) =>
+        a.readSync(),
+      ) as Float32Array[];
+      using sum = A(x, { out: y.clone(), accumulate: true });
+      assert.ok(
+        relativeL2(
+          sum.readSync(),
+          forward!.map((value, k) => value + hostY![k]!),
+        ) < 1e-6,
+      );
+      using backSum = A.T(y, { out: x.clone(), accumulate: true });
+      assert.ok(
+        relativeL2(
+          backSum.readSync(),
+          back!.map((value, k) => value + hostX![k]!),
+        ) < 1e-6,
+      );
+      using squares = DeviceArray.zeros([2 * batch]);
+      using residual = A.residual(x, y, { weights, norm: squares });
+      const norms = new Float64Array(squares.readSync().buffer.slice(0));
+      norms.forEach((value, item) => {
+        const from = item * w!.length;
+        let expected = 0;
+        for (let k = from; k < from + w!.length; k++) expected += (hostY![k]! - forward![k]!) ** 2;
+        assert.ok(Math.abs(value - expected) <= 1e-5 * expected, `norm of item ${item}: ${value}, not ${expected}`);
+      });
+      assert.ok(
+        relativeL2(
+          residual.readSync(),
+          forward!.map((value, k) => w![k % w!.length]! * (hostY![k]! - value)),
+        ) < 1e-5,
+      );
+      using next = x.clone();
+      A.update(next, y, { scale, minimum: 0.1, maximum: 9 });
+      const expected = back!.map((value, k) => Math.min(9, Math.max(0.1, hostX![k]! + s![k % s!.length]! * value)));
+      assert.ok(relativeL2(next.readSync(), expected) < 1e-6);
+    });
 
   it("gives the same bits for every number of threads", () => {
     const cpu = device("cpu");

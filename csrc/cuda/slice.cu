@@ -28,7 +28,7 @@ struct slice_tables {
   int64_t pass;              // most slices that forward projection works off at a time
   int64_t room, room_floats; // workspace, see make_room
   int32_t columns[HEIGHTS];  // of a view that a tile of back projection sees, with TALLEST >> k rows
-  int64_t pointers[5];
+  int64_t pointers[6];
 };
 
 int accepts(const rs_geometry *geometry) {
@@ -87,6 +87,9 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   if (!status && list.windows.count)
     status = rs_cuda_table(plan->device, list.windows.at, list.windows.count * (int64_t)sizeof(stack_window),
                            (void **)&tables->work.windows, &tables->pointers[1]);
+  if (!status)
+    status = rs_cuda_table(plan->device, list.heads, list.groups * (int64_t)sizeof(slice_block), (void **)&tables->work.heads,
+                           &tables->pointers[5]);
   if (!status) {
     const int64_t count = SLICE_MOST * list.groups;
     unsigned *zeros = (unsigned *)calloc((size_t)count, sizeof *zeros);
@@ -99,6 +102,8 @@ int32_t share_out(const rs_plan *plan, slice_tables *tables, const stack_view *v
   tables->work.share_floats = list.share_floats;
   tables->work.groups = list.groups;
   while (1 << tables->work.slot_bits < list.slots) tables->work.slot_bits++;
+  const int32_t columns = slice_turn(SLICE_THREADS, tables->work.slot_bits), few = slice_turn(SLICE_SUM_THREADS, tables->work.slot_bits);
+  tables->work.turns = geometry->columns <= columns ? 1 : (geometry->columns + few - 1) / few;
   tables->work.voxels = (list.voxels + SLICE_NEXT - 1) / SLICE_NEXT * SLICE_NEXT;
   tables->work.rays = slice_padded(list.rays);
   slice_free_blocks(&list);
@@ -144,7 +149,7 @@ int32_t prepare(rs_plan *plan) {
   }
   const int64_t most = PASS_BYTES / (int64_t)sizeof(float) / (tables->work.share_floats + 1);
   tables->pass = most < 1 ? 1 : most > SLICE_MOST ? SLICE_MOST : most;
-  tables->sums_floats = SLICE_MOST * tables->work.groups * (int64_t)(sizeof(double) / sizeof(float));
+  tables->sums_floats = SLICE_MOST * tables->work.groups * tables->work.turns * (int64_t)(sizeof(double) / sizeof(float));
   return RS_OK;
 }
 
@@ -161,8 +166,11 @@ template <int CHANNELS>
 int32_t project(const rs_operation *operation, const slice_tables *tables, const slice_work &work, const float *volume,
                 const slice_lanes &lanes, const rs_output &output) {
   const dim3 grid((unsigned)tables->block_count, (unsigned)lanes.count);
-  return RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
-                   tables->plane, work, volume, lanes, output);
+  int32_t status = RS_LAUNCH((slice_forward<CHANNELS>), grid, SLICE_THREADS, slice_forward_bytes<CHANNELS>(work), rs_cuda_stream(operation),
+                             tables->plane, work, volume, lanes, output);
+  if (status || work.turns == 1) return status;
+  const dim3 sums((unsigned)(work.groups * work.turns), (unsigned)lanes.count);
+  return RS_LAUNCH((slice_add<CHANNELS>), sums, SLICE_SUM_THREADS, 0, rs_cuda_stream(operation), tables->plane, work, lanes, output);
 }
 
 int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *volume, int64_t batch, double *norm) {
@@ -187,7 +195,7 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
                                   : project<1>(operation, tables, work, volume, lanes, *output);
     if (status) return status;
   }
-  return norm ? rs_sum_blocks(operation, work.sums, (int64_t)work.groups * units, batch, norm) : RS_OK;
+  return norm ? rs_sum_blocks(operation, work.sums, (int64_t)work.groups * work.turns * units, batch, norm) : RS_OK;
 }
 
 // So many rows, or their counterparts, are all.

@@ -25,6 +25,16 @@ template <int CHANNELS, int ROWS, int WARPS> static inline size_t slice_back_byt
   return stages > partial ? stages : partial;
 }
 
+// The threads of a group meet. Groups do not wait for one another, so that one brings columns to shared memory while others add up.
+template <int GROUP> __device__ static inline void slice_meet(int group) {
+#ifdef __CUDA_ARCH__
+  asm volatile("bar.sync %0, %1;" ::"r"(1 + group), "n"(GROUP) : "memory"); // __syncthreads() is barrier 0
+#else
+  (void)group;
+  __syncthreads(); // all groups come here as often
+#endif
+}
+
 // `columns` is the room for what a tile sees of a view. The groups of a block are added up in the end.
 template <int CHANNELS, int ROWS, int WARPS>
 __global__ void __launch_bounds__(1024, 1)
@@ -107,13 +117,13 @@ __global__ void __launch_bounds__(1024, 1)
   const int32_t part_bits = plane.part_bits;
   float sum[ROWS][CHANNELS] = {};
   if (warp < 2) aim(warp);
-  __syncthreads();
+  slice_meet<GROUP>(group);
   fetch(0);
   put(0);
   const int32_t count = (share + STAGE - 1) / STAGE; // the same for all groups
   for (int32_t stage = 0; stage < count; stage++) {
     const int32_t from = begin + stage * STAGE;
-    __syncthreads();
+    slice_meet<GROUP>(group);
     if (stage + 1 < count) fetch(stage + 1);
     if (warp == stage % WARPS && stage + 2 < count) aim(stage + 2);
     const float *data = stages + (stage & 1) * stage_floats;

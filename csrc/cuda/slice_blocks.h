@@ -27,7 +27,8 @@ struct slice_block_list {
   slice_list<slice_block> blocks;
   slice_list<stack_window> windows;
   slice_list<slice_strip> strips;
-  int32_t channels; // 2 where the second half of the planes is the first, turned over
+  slice_block *heads; // one of each group
+  int32_t channels;   // 2 where the second half of the planes is the first, turned over
   int32_t groups, slots, voxels, rays;
   int32_t most_voxels, most_rays; // of a block
   int64_t share_floats;
@@ -197,10 +198,14 @@ static inline int32_t slice_make_blocks(const stack_plane &plane, const stack_vi
   if (list->full) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   // The last to begin are short, so that no multiprocessor is long without work.
   qsort(list->blocks.at, (size_t)list->blocks.count, sizeof *list->blocks.at, slice_compare_blocks);
+  list->heads = (slice_block *)malloc((size_t)list->groups * sizeof *list->heads);
+  if (!list->heads) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
+  for (int64_t k = 0; k < list->blocks.count; k++) list->heads[list->blocks.at[k].group] = list->blocks.at[k];
   return RS_OK;
 }
 
 static inline void slice_free_blocks(slice_block_list *list) {
+  free(list->heads);
   free(list->blocks.at);
   free(list->strips.at);
   free(list->windows.at);

@@ -1,6 +1,7 @@
 // slice_forward.h: forward projection of a slice. A block owns the rays of a few neighbouring views on a strip of planes, and goes
-// through it band by band; the blocks of all strips add up (split.h). With two CHANNELS the strips are those of the first half of the
-// planes: a ray crosses the other half where its counterpart, see slice_plane, crosses the first half of the image that is turned over.
+// through it band by band. The shares of all strips are added up by the block that comes last (split.h) or, where that would take a block
+// long, by a launch of their own. With two CHANNELS the strips are those of the first half of the planes: a ray crosses the other half
+// where its counterpart, see slice_plane, crosses the first half of the image that is turned over.
 #pragma once
 #include "slice_kernels.h"
 
@@ -9,6 +10,7 @@ constexpr int SLICE_STEP = SLICE_BAND + 1; // from voxel to voxel there: odd, wh
 constexpr int SLICE_NEXT = 8;              // voxels that a thread brings to shared memory side by side
 constexpr int SLICE_VOXELS = 640;          // of a plane, over all channels, that the rays of a block may see, at most
 constexpr int SLICE_THREADS = 544;
+constexpr int SLICE_SUM_THREADS = 128;
 constexpr int SLICE_RAYS = 8 * SLICE_THREADS; // of a block, over all channels, at most
 
 // Room for so many rays: whole pairs a thread.
@@ -36,12 +38,14 @@ struct slice_work {
   const slice_block *blocks; // those with most to do first
   const slice_strip *strips; // by groups
   const stack_window *windows;
+  const slice_block *heads;  // one of each group
   unsigned *arrived;         // [slice][group], see rs_last_block
   float *shares;             // [slice][share_floats]
-  double *sums;              // or null: sums of squares [slice][group]
+  double *sums;              // or null: sums of squares [slice][group][turn]
   int64_t share_floats;      // of a slice
   int32_t groups, slot_bits; // a block has room for 1 << slot_bits views
   int32_t voxels, rays;      // room in shared memory, the rays of whole pairs a thread
+  int32_t turns;             // of a launch that adds up the columns of a group, or 1: the last block of the group adds up
 };
 
 template <int CHANNELS> static inline size_t slice_forward_bytes(const slice_work &work) {
@@ -107,10 +111,62 @@ __device__ static inline void slice_fill(float *shared, const slice_plane &plane
   }
 }
 
+// What so many threads do in a turn of adding up.
+constexpr int SLICE_SHARES = 4, SLICE_COLUMNS = 4; // shares and columns that a thread has on their way together
+static inline int32_t slice_turn(int threads, int slot_bits) { return SLICE_COLUMNS * (threads >> slot_bits); } // columns
+
+// Adds up the shares of the group of a block, with THREADS threads those in one turn of columns, and finishes the sums.
+template <int CHANNELS, int THREADS>
+__device__ static inline void slice_add_up(const slice_plane &plane, const slice_work &work, const slice_block &block,
+                                           const slice_lanes &lanes, const rs_output &output, int32_t turn) {
+  constexpr int SHARES = SLICE_SHARES, COLUMNS = SLICE_COLUMNS;
+  const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
+  const int64_t slice = lanes.first + blockIdx.y;
+  const stack_view &view = plane.view[block.view + (slot < block.views ? slot : 0)];
+  const float *shares = work.shares + blockIdx.y * work.share_floats;
+  const int64_t sinogram = (int64_t)plane.views * plane.columns;
+  const size_t item = (size_t)(slice / lanes.units * lanes.units * sinogram);
+  const size_t unit = (size_t)(slice % lanes.units * sinogram + (int64_t)view.view * plane.columns);
+  const slice_strip *strips = work.strips + block.begin;
+  const int32_t beside = THREADS >> slot_bits, column = turn * COLUMNS * beside + (t >> slot_bits);
+  double squares = 0;
+  if (column < plane.columns) {
+    float sum[COLUMNS] = {};
+    for (int32_t k = 0; k < block.strips; k += SHARES) { // so many loads on their way together
+      float share[SHARES][CHANNELS][COLUMNS];
+#pragma unroll
+      for (int n = 0; n < SHARES; n++) {
+        const slice_strip strip = strips[k + n < block.strips ? k + n : k];
+        const int32_t columns = k + n < block.strips ? strip.columns : 0;
+#pragma unroll
+        for (int c = 0; c < CHANNELS; c++) {
+          const int32_t place = (c ? plane.columns - 1 - column : column) - strip.column;
+          const float *from = shares + strip.share + (c * columns + place) * slots + slot;
+#pragma unroll
+          for (int m = 0; m < COLUMNS; m++)
+            share[n][c][m] = (uint32_t)(c ? place - m * beside : place + m * beside) < (uint32_t)columns
+                                 ? __ldcg(from + (c ? -m * THREADS : m * THREADS))
+                                 : 0;
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < SHARES * CHANNELS * COLUMNS; n++)
+        sum[n % COLUMNS] += share[n / COLUMNS / CHANNELS][n / COLUMNS % CHANNELS][n % COLUMNS];
+    }
+#pragma unroll
+    for (int m = 0; m < COLUMNS; m++)
+      if (slot < block.views && column + m * beside < plane.columns)
+        squares += rs_finish(output, item, unit + column + m * beside, view.length * sum[m]);
+  }
+  if (!work.sums) return;
+  squares = rs_block_sum(squares);
+  if (t == 0) work.sums[(slice * work.groups + block.group) * work.turns + turn] = squares;
+}
+
 template <int CHANNELS>
 __global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
-  constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS, SHARES = 4, COLUMNS = 4;
+  constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS;
   RS_SHARED(float, shared);
   float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
   const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
@@ -178,42 +234,14 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
 #pragma unroll
   for (int c = 0; c < CHANNELS; c++)
     for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
+  if (work.turns > 1) return;
   if (!rs_last_block(work.arrived + (int64_t)blockIdx.y * work.groups + block.group, block.count)) return;
-  const int64_t sinogram = (int64_t)plane.views * plane.columns;
-  const size_t item = (size_t)(slice / lanes.units * lanes.units * sinogram);
-  const size_t unit = (size_t)(slice % lanes.units * sinogram + (int64_t)view.view * plane.columns);
-  const slice_strip *strips = work.strips + block.begin;
-  const int32_t beside = THREADS >> slot_bits;
-  double squares = 0;
-  for (int32_t column = t >> slot_bits; column < plane.columns; column += COLUMNS * beside) {
-    float sum[COLUMNS] = {};
-    for (int32_t k = 0; k < block.strips; k += SHARES) { // so many loads on their way together
-      float share[SHARES][CHANNELS][COLUMNS];
-#pragma unroll
-      for (int n = 0; n < SHARES; n++) {
-        const slice_strip strip = strips[k + n < block.strips ? k + n : k];
-        const int32_t columns = k + n < block.strips ? strip.columns : 0;
-#pragma unroll
-        for (int c = 0; c < CHANNELS; c++) {
-          const int32_t place = (c ? plane.columns - 1 - column : column) - strip.column;
-          const float *from = shares + strip.share + (c * columns + place) * slots + slot;
-#pragma unroll
-          for (int m = 0; m < COLUMNS; m++)
-            share[n][c][m] = (uint32_t)(c ? place - m * beside : place + m * beside) < (uint32_t)columns
-                                 ? __ldcg(from + (c ? -m * THREADS : m * THREADS))
-                                 : 0;
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < SHARES * CHANNELS * COLUMNS; n++)
-        sum[n % COLUMNS] += share[n / COLUMNS / CHANNELS][n / COLUMNS % CHANNELS][n % COLUMNS];
-    }
-#pragma unroll
-    for (int m = 0; m < COLUMNS; m++)
-      if (slot < block.views && column + m * beside < plane.columns)
-        squares += rs_finish(output, item, unit + column + m * beside, view.length * sum[m]);
-  }
-  if (!work.sums) return;
-  squares = rs_block_sum(squares);
-  if (t == 0) work.sums[slice * work.groups + block.group] = squares;
+  slice_add_up<CHANNELS, THREADS>(plane, work, block, lanes, output, 0);
+}
+
+// Adds up after `slice_forward`: a block for each turn of each group of each slice.
+template <int CHANNELS>
+__global__ void __launch_bounds__(SLICE_SUM_THREADS, 9) slice_add(slice_plane plane, slice_work work, slice_lanes lanes, rs_output output) {
+  const int32_t group = blockIdx.x / work.turns, turn = blockIdx.x % work.turns;
+  slice_add_up<CHANNELS, SLICE_SUM_THREADS>(plane, work, work.heads[group], lanes, output, turn);
 }
