@@ -117,21 +117,11 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
   return count;
 }
 
-// How many turns of the longest block the blocks of some chunks take, each begun by the first multiprocessor that is free.
+// How many turns of the longest block the blocks of some chunks take.
 double count_turns(const stack_block_list &list, int64_t chunks, int32_t multiprocessors) {
-  constexpr int32_t ASIDE = 10, MOST = 256; // planes' time of a block beside its planes; multiprocessors
-  double busy[MOST] = {}, all = 0, most = 0;
-  const int32_t count = multiprocessors < MOST ? multiprocessors : MOST;
-  auto time_of = [&](int64_t k) { return list.block[k].last - list.block[k].first + ASIDE; };
-  for (int64_t k = 0; k < list.count; k++) all += time_of(k) * (double)chunks;
-  if (list.count * chunks > 8 * count) return all / count / time_of(0);
-  for (int64_t k = 0; k < list.count * chunks; k++) {
-    double *first = busy;
-    for (int32_t m = 1; m < count; m++) first = busy[m] < *first ? busy + m : first;
-    *first += time_of(k % list.count);
-    most = *first > most ? *first : most;
-  }
-  return most / time_of(0);
+  constexpr int32_t ASIDE = 10; // planes' time of a block beside its planes
+  auto time_of = [&](int64_t k) { return (double)(list.block[k % list.count].last - list.block[k % list.count].first + ASIDE); };
+  return stack_end_of(list.count * chunks, multiprocessors, time_of) / time_of(0);
 }
 
 void make_segments(const stack_view *view, matrix_block *block) {

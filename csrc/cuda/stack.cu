@@ -34,7 +34,8 @@ struct stack_tables {
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
-  stack_shares whole[2];                             // for one item forward and back
+  int32_t *heights;                                  // host: of the blocks of forward projection, in planes; null: of all planes
+  stack_shares whole[2], rest[2];                    // for one item forward and back, and for another number of lanes, the last
   int64_t packed_floats, sums_floats, shares_floats; // of the workspace
 };
 
@@ -43,6 +44,7 @@ int accepts(const rs_geometry *geometry) { return rs_stack_along_slices(geometry
 void release(rs_plan *plan) {
   stack_tables *tables = (stack_tables *)plan->tables;
   for (int64_t pointer : tables->pointers) rs_cuda_table_free(pointer);
+  free(tables->heights);
   free(tables);
   plan->tables = nullptr;
 }
@@ -57,15 +59,19 @@ int32_t share_out(const rs_plan *plan, stack_tables *tables, const stack_view *v
   tables->upright = !list.count;
   if (list.count) {
     tables->forward_blocks = list.count;
-    for (int64_t k = 0; k < list.count; k++) {
+    tables->heights = (int32_t *)malloc((size_t)list.count * sizeof *tables->heights);
+    if (!tables->heights) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
+    for (int64_t k = 0; k < list.count && !status; k++) {
       const stack_block &block = list.block[k];
+      tables->heights[k] = block.last - block.first;
       (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
       const size_t shared[3] = {stack_forward_bytes<1>(block.planes, block.voxels), stack_forward_bytes<2>(block.planes, block.voxels),
                                 stack_forward_bytes<4>(block.planes, block.voxels)};
       for (int n = 0; n < 3; n++) tables->shared[n] = shared[n] > tables->shared[n] ? shared[n] : tables->shared[n];
     }
-    status =
-        rs_cuda_table(plan->device, list.block, list.count * (int64_t)sizeof *list.block, (void **)&tables->blocks, tables->pointers + 7);
+    if (!status)
+      status =
+          rs_cuda_table(plan->device, list.block, list.count * (int64_t)sizeof *list.block, (void **)&tables->blocks, tables->pointers + 7);
   }
   free(list.block);
   tables->columns = stack_count_columns(plane, view);
@@ -87,28 +93,44 @@ stack_layout layout_of(const stack_tables *tables, bool back) {
           margin};
 }
 
+// The clocks of a block that takes so many planes or views, by the profiles at N = 64 and the times at N = 256 on an H100: `splits` blocks
+// have a part of its sums each, and the last adds them up and finishes them.
+double time_of(bool back, int64_t width, int64_t steps, int64_t splits, bool last) {
+  const double step[2][3] = {{2660, 1900, 1600}, {2240, 1400, 1200}}; // with vectors of 4, 2 and 1 lanes
+  double time = 6000 + (double)steps * step[back][width == 128 ? 0 : width == 64 ? 1 : 2];
+  if (splits > 1) time += 2000 + 30 * (double)width;
+  if (splits > 1 && last) time += 2000 + 18 * (double)(splits * width);
+  return time + (last ? 120 * (double)width : 0);
+}
+
 // Wide vectors share more work, and whole sums need not be added up, but small problems then leave multiprocessors idle.
 stack_shares share_lanes(const rs_plan *plan, bool back, int64_t lanes) {
+  constexpr double LAUNCH = 10000; // clocks
   const stack_tables *tables = (const stack_tables *)plan->tables;
   const stack_plane &plane = tables->plane;
-  const double cost[3] = {1, .58, .38}; // of a step, a view or a plane, with vectors of 4, 2 and 1 lanes
-  const int64_t multiprocessors = rs_cuda_multiprocessors(plan->device), tile = STACK_SIDE * STACK_SIDE;
-  const int64_t steps = back ? plane.views : plane.ny > plane.nx ? plane.ny : plane.nx;
+  const int32_t multiprocessors = rs_cuda_multiprocessors(plan->device), tile = STACK_SIDE * STACK_SIDE;
+  const int64_t most = back ? plane.views : plane.ny > plane.nx ? plane.ny : plane.nx;
+  const int64_t blocks = back ? tables->back_blocks : tables->forward_blocks;
   const bool divisible = back ? tables->columns : tables->blocks != nullptr;
   double least = INFINITY;
   stack_shares best = {lanes, 32, 1, 0};
-  for (int k = 0; k < 3; k++) {
-    if (128 >> k > tables->room.lanes) continue;
-    const int64_t width = 128 >> k, tiles = (back ? tables->back_blocks : tables->forward_blocks) * stack_parts(lanes, width);
-    for (int64_t splits = 1; splits <= STACK_MOST_SPLITS && splits * 8 <= steps + 7; splits++) {
-      const int64_t floats = splits > 1 ? tiles * splits * tile * (width + 4) : 0;
+  for (int64_t width = tables->room.lanes; width >= 32; width /= 2)
+    for (int64_t splits = 1; stack_chunks(lanes, width) && splits <= STACK_MOST_SPLITS && splits * 8 <= most + 7; splits++) {
+      const int64_t tiles = blocks * stack_parts(lanes, width), floats = splits > 1 ? tiles * splits * tile * (width + 4) : 0;
       if (splits > 1 && (!divisible || tiles > STACK_MOST_TILES || floats > tables->shares_floats)) break;
-      // A join takes about as long as two steps, and reading a part as long as an eighth of one for each lane of a vector.
-      const double block = cost[k] * (double)steps / (double)splits + 2 + (splits > 1 ? 2 + (double)(splits * width) / 256 : 0);
-      const double time = block * (double)stack_parts(tiles * splits, multiprocessors);
+      if (splits > 1 && tiles * splits > STACK_MANY * multiprocessors) break; // enough work for all without
+      double time = 0;
+      for (int64_t rest = lanes, some = width; rest > 0 && time < least; some /= 2) {
+        const int64_t chunks = stack_chunks(rest, some), grid = chunks * blocks;
+        rest -= chunks * some;
+        if (!chunks) continue;
+        time += LAUNCH + stack_end_of(grid * splits, multiprocessors, [&](int64_t k) { // the block's part of its planes or views
+                  const int64_t steps = back || !tables->heights ? most : tables->heights[k % blocks], part = k / grid;
+                  return time_of(back, some, steps * (part + 1) / splits - steps * part / splits, splits, part == splits - 1);
+                });
+      }
       if (time < least) least = time, best = {lanes, width, splits, floats};
     }
-  }
   return best;
 }
 
@@ -158,7 +180,7 @@ int32_t prepare_astra(rs_plan *plan) {
 struct call {
   rs_operation *operation;
   const rs_plan *plan;
-  const stack_tables *tables;
+  stack_tables *tables;
   int64_t pass, blocks;
   stack_source source;
   stack_target target;
@@ -168,7 +190,10 @@ struct call {
   unsigned splits;
 
   int64_t width_of(int64_t count) {
-    const stack_shares &whole = tables->whole[back], shares = count == whole.lanes ? whole : share_lanes(plan, back, count);
+    const stack_shares &whole = tables->whole[back];
+    stack_shares &rest = tables->rest[back];
+    if (count != whole.lanes && count != rest.lanes) rest = share_lanes(plan, back, count);
+    const stack_shares &shares = count == whole.lanes ? whole : rest;
     splits = (unsigned)shares.splits;
     return shares.width;
   }
@@ -205,7 +230,7 @@ struct call {
 };
 
 call begin(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *input, bool back) {
-  const stack_tables *tables = (const stack_tables *)plan->tables;
+  stack_tables *tables = (stack_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
   call c = {};
   c.operation = operation;

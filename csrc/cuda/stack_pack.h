@@ -125,19 +125,27 @@ template <int VEC> constexpr int STACK_TILE_FLOATS = STACK_SIDE *STACK_SIDE *STA
 // Of gridDim.z blocks that have a share of a tile each, in shared memory, the last to come adds them up there and goes on: true.
 template <int VEC> __device__ static inline bool stack_join(const stack_target &target, float *tile) {
   if (gridDim.z == 1) return true;
-  constexpr int COUNT = STACK_TILE_FLOATS<VEC> / 4;
+  constexpr int COUNT = STACK_TILE_FLOATS<VEC> / 4, TOGETHER = 4; // places of a thread whose parts are on their way at the same time
   const int64_t number = (int64_t)blockIdx.y * gridDim.x + blockIdx.x;
   float4 *shares = reinterpret_cast<float4 *>(target.shares) + number * gridDim.z * COUNT, *sum = reinterpret_cast<float4 *>(tile);
   for (int n = threadIdx.x; n < COUNT; n += blockDim.x) __stcg(shares + blockIdx.z * COUNT + n, sum[n]);
   if (!rs_last_block(target.arrived + number, gridDim.z)) return false;
-  for (int n = threadIdx.x; n < COUNT; n += blockDim.x) {
-    float4 all = __ldcg(shares + n);
-#pragma unroll 4
-    for (unsigned k = 1; k < gridDim.z; k++) {
-      const float4 one = __ldcg(shares + k * COUNT + n);
-      all = make_float4(all.x + one.x, all.y + one.y, all.z + one.z, all.w + one.w);
-    }
-    sum[n] = all;
+  for (int first = threadIdx.x; first < COUNT; first += TOGETHER * blockDim.x) {
+    float4 all[TOGETHER];
+    auto add = [&](unsigned k) { // the part of block k
+#pragma unroll
+      for (int n = 0; n < TOGETHER; n++) {
+        const int at = first + n * blockDim.x;
+        const float4 one = __ldcg(shares + k * COUNT + (at < COUNT ? at : first));
+        all[n] = k ? make_float4(all[n].x + one.x, all[n].y + one.y, all[n].z + one.z, all[n].w + one.w) : one;
+      }
+    };
+    add(0);
+#pragma unroll 2
+    for (unsigned k = 1; k < gridDim.z; k++) add(k);
+#pragma unroll
+    for (int n = 0; n < TOGETHER; n++)
+      if (first + n * (int)blockDim.x < COUNT) sum[first + n * blockDim.x] = all[n];
   }
   __syncthreads();
   return true;

@@ -2,6 +2,8 @@
 #pragma once
 #include "stack_quad.h"
 
+#include <algorithm>
+#include <functional>
 #include <stdlib.h>
 
 constexpr int STACK_FEW = 16;                   // rows below which law astra has better kernels
@@ -14,6 +16,31 @@ static inline int64_t stack_parts(int64_t count, int64_t size) { return (count +
 static inline int64_t stack_padded(int64_t lanes) {
   const int64_t rest = lanes % 128;
   return lanes - rest + (rest > 64 ? 128 : rest > 32 ? 64 : rest ? 32 : 0);
+}
+
+// How many chunks of a width a pass with so many lanes begins with: what is left takes narrower ones.
+static inline int64_t stack_chunks(int64_t lanes, int64_t width) {
+  return width == 32 || lanes % width > width / 2 ? stack_parts(lanes, width) : lanes / width;
+}
+
+// When the last of `count` blocks ends, in the unit of time_of(block), if each begins, in their order, on the first multiprocessor that is
+// free, and a multiprocessor has one at a time. Where there are more than STACK_MANY for each, how the last ones end matters little.
+constexpr int64_t STACK_MANY = 10;
+template <typename Time> double stack_end_of(int64_t count, int32_t multiprocessors, Time time_of) {
+  constexpr int32_t MOST = 256;
+  double busy[MOST] = {}, end = 0; // a heap, the least in front
+  const int32_t some = multiprocessors < MOST ? multiprocessors : MOST;
+  if (count > STACK_MANY * some) {
+    for (int64_t k = 0; k < count; k++) end += time_of(k) / some;
+    return end;
+  }
+  for (int64_t k = 0; k < count; k++) {
+    std::pop_heap(busy, busy + some, std::greater<double>());
+    busy[some - 1] += time_of(k);
+    end = fmax(end, busy[some - 1]);
+    std::push_heap(busy, busy + some, std::greater<double>());
+  }
+  return end;
 }
 
 // Law astra: where rows lie on slices, textures interpolate along the columns alone.
@@ -110,7 +137,7 @@ static inline stack_target stack_target_of(const rs_geometry *geometry, const st
 // A pass: whole chunks of one width, then narrower ones for what is left.
 template <typename Call> int32_t stack_work_off_pass(Call c, int64_t first, int64_t count) {
   for (int64_t width = c.width_of(count); count > 0 && width >= 32; width /= 2) {
-    const int64_t chunks = width == 32 || count % width > width / 2 ? stack_parts(count, width) : count / width;
+    const int64_t chunks = stack_chunks(count, width);
     if (!chunks) continue;
     c.source.lanes.first = c.target.lanes.first = first;
     c.source.lanes.count = c.target.lanes.count = stack_smaller(chunks * width, count);
