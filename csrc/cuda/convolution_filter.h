@@ -139,7 +139,9 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
   }
 }
 
-constexpr int SUM_ELEMENTS = 32, SUM_SLICES = 8;
+// Latency is what this kernel is made of, so a thread asks for its next numbers before it adds: with two blocks for each of 132
+// multiprocessors it has 33.
+constexpr int SUM_ELEMENTS = 32, SUM_SLICES = 8, SUM_TOGETHER = 33;
 
 // out = the sum over segments of partials [segments][elements].
 __global__ void __launch_bounds__(SUM_ELEMENTS *SUM_SLICES) sum_tiles(float *out, int64_t elements, int segments, const float *partials) {
@@ -147,9 +149,16 @@ __global__ void __launch_bounds__(SUM_ELEMENTS *SUM_SLICES) sum_tiles(float *out
   const int slice = threadIdx.x / SUM_ELEMENTS, column = threadIdx.x % SUM_ELEMENTS;
   const int64_t element = (int64_t)blockIdx.x * SUM_ELEMENTS + column;
   double sum = 0;
-  if (element < elements)
-#pragma unroll 4
-    for (int segment = slice; segment < segments; segment += SUM_SLICES) sum += __ldg(partials + segment * elements + element);
+  for (int first = slice; first < segments; first += SUM_SLICES * SUM_TOGETHER) {
+    uint32_t words[SUM_TOGETHER];
+#pragma unroll
+    for (int k = 0; k < SUM_TOGETHER; k++) {
+      const int segment = first + k * SUM_SLICES;
+      get_words<1>(words + k, element < elements && segment < segments, place_of_value(partials, segment * elements + element));
+    }
+#pragma unroll
+    for (int k = 0; k < SUM_TOGETHER; k++) sum += __uint_as_float(words[k]); // 0 beyond the last one
+  }
   sums[slice][column] = sum;
   __syncthreads();
   if (slice || element >= elements) return;
