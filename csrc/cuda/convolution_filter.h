@@ -1,25 +1,31 @@
-// convolution_filter.h: the gradient of a convolution's filter on tensor cores. For every tap it is a product of input channels by
-// output channels whose depth are pixels. Blocks sum their tiles, and a second kernel sums the blocks: always in the same order.
+// convolution_filter.h: the gradient of a convolution's filter on tensor cores.
+// For every tap it is a product of input channels by output channels whose
+// depth are pixels. Blocks sum their tiles, and a second kernel sums the
+// blocks: always in the same order.
 #pragma once
 #include "convolution_tiles.h"
 
-// Three warps have a row of the filter each, where it has so many; two such groups share the rows of a tile.
+// Three warps have a row of the filter each, where it has so many; two such
+// groups share the rows of a tile.
 constexpr int FILTER_GROUPS = 2, FILTER_THREADS = 3 * 32 * FILTER_GROUPS;
 constexpr int WIDE = 32; // channels of the rows of a product, whichever side they are of
 
 // Words from pixel to pixel in which rs_turned meets no bank twice.
 template <int PRECISION, int WORDS> constexpr int turned_stride = PRECISION == RS_CONVOLVE_TF32 ? (WORDS == 8 ? 8 : WORDS + 8) : WORDS + 4;
 
-// SWAPPED: rows are output channels, else input channels. EIGHTS: columns by 8 of the other side.
+// SWAPPED: rows are output channels, else input channels. EIGHTS: columns by 8
+// of the other side.
 template <int PRECISION, int EIGHTS, bool SWAPPED> struct filter_sides {
   static constexpr int PER = rs_per_word<PRECISION>;
   static constexpr int NARROW = EIGHTS * 8;
   static constexpr int NARROW_WORDS = NARROW / PER < 8 ? 8 : NARROW / PER, WIDE_WORDS = WIDE / PER;
-  static constexpr int IN = SWAPPED ? NARROW : WIDE, OUT = SWAPPED ? WIDE : NARROW; // channels
+  static constexpr int IN = SWAPPED ? NARROW : WIDE,
+                       OUT = SWAPPED ? WIDE : NARROW; // channels
   static constexpr int IN_WORDS = SWAPPED ? NARROW_WORDS : WIDE_WORDS, OUT_WORDS = SWAPPED ? WIDE_WORDS : NARROW_WORDS;
   static constexpr int IN_STRIDE = turned_stride<PRECISION, IN_WORDS>, OUT_STRIDE = turned_stride<PRECISION, OUT_WORDS>;
-  // The sums leave registers for values of the next tile of both sides, or of one in bf16. A tile of tf32 is sent, and two blocks take
-  // turns at sending and multiplying.
+  // The sums leave registers for values of the next tile of both sides, or of
+  // one in bf16. A tile of tf32 is sent, and two blocks take turns at sending
+  // and multiplying.
   static constexpr bool BOTH = EIGHTS == 1, AHEAD = BOTH || PER == 2;
   static constexpr int IN_ROOM = !BOTH ? 32 : SWAPPED ? 16 * PER : 60, OUT_ROOM = !BOTH ? 24 : SWAPPED ? 44 : 12 * PER;
   static constexpr int WORDS = (TILE_ROWS + 2) * PITCH * IN_STRIDE + TILE_ROWS * TILE_COLUMNS * OUT_STRIDE;
@@ -46,7 +52,8 @@ template <int PRECISION, int EIGHTS> __device__ inline void narrow_words(uint32_
 
 template <int COLUMNS> struct filter_columns { static constexpr int most = COLUMNS; };
 
-// p's result is the output's gradient's image: tiles are of its pixels. `gradient` are its channels.
+// p's result is the output's gradient's image: tiles are of its pixels.
+// `gradient` are its channels.
 template <int PRECISION, int EIGHTS, bool SWAPPED>
 __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_source gradient, float *partials) {
   using sides = filter_sides<PRECISION, EIGHTS, SWAPPED>;
@@ -57,7 +64,8 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
   const int tiles_out = (p.columns + sides::OUT - 1) / sides::OUT;
   const int first_in = (int)blockIdx.y / tiles_out * sides::IN, first_out = (int)blockIdx.y % tiles_out * sides::OUT;
   float sums[3][2][EIGHTS][4] = {};
-  // The next tile, or what of it fits beside the sums, is on its way from device memory while this one is worked off.
+  // The next tile, or what of it fits beside the sums, is on its way from
+  // device memory while this one is worked off.
   using input_staging = staging<PRECISION, sides::IN_WORDS, PITCH, sides::IN_ROOM, false>;
   input_staging next_input;
   using output_staging = staging<PRECISION, sides::OUT_WORDS, TILE_COLUMNS, sides::OUT_ROOM, false>;
@@ -76,7 +84,8 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
       if constexpr (sides::AHEAD) next_input.ask(p.source, input_at(place), FILTER_THREADS);
       if constexpr (sides::BOTH) next_output.ask(gradient, output_at(place), FILTER_THREADS);
     }
-    // ACROSS: columns of the filter, without branches between products where there are 3.
+    // ACROSS: columns of the filter, without branches between products where
+    // there are 3.
     const auto multiply = [&](auto across) {
       for (int row = group; row < TILE_ROWS; row += FILTER_GROUPS)
 #pragma unroll(sides::AHEAD && !sides::BOTH ? 1 : 4) // as registers allow
@@ -120,26 +129,45 @@ __global__ void __launch_bounds__(FILTER_THREADS, 2) filter_tiles(tiled p, tile_
     __syncthreads();
     place = tile_after(p, place);
   }
-  // The first group adds what the second one has, and writes.
-  float *shared = (float *)input + tap_y * 3 * 2 * EIGHTS * 4 * 32 + lane;
+  // Of the rows' two halves each group hands one over to the other group, and
+  // writes the sum of the other one.
+  float4 *shared = (float4 *)input + tap_y * FILTER_GROUPS * 3 * EIGHTS * 32 + lane;
+  const auto half = [&](int which, int i) {
+    const float(&low)[4] = sums[i / EIGHTS][0][i % EIGHTS], (&high)[4] = sums[i / EIGHTS][1][i % EIGHTS];
+    return which ? make_float4(high[0], high[1], high[2], high[3]) : make_float4(low[0], low[1], low[2], low[3]);
+  };
 #pragma unroll
-  for (int i = 0; i < 3 * 2 * EIGHTS * 4; i++)
-    if (group) shared[i * 32] = sums[i / 8 / EIGHTS][i / 4 / EIGHTS % 2][i / 4 % EIGHTS][i % 4];
+  for (int i = 0; i < 3 * EIGHTS; i++) shared[(group * 3 * EIGHTS + i) * 32] = half(1 - group, i);
   __syncthreads();
-  if (group || tap_y >= p.taps_y) return;
-  float *to = partials + (int64_t)blockIdx.x * p.taps_y * p.taps_x * p.source.channels * p.columns;
+  if (tap_y >= p.taps_y) return;
+  // A thread's sums are pairs of output channels, neighbours but where rows are
+  // output channels in bf16.
+  constexpr int NEXT = SWAPPED && sides::PER == 2 ? 8 : 1;
+  const bool pairs = NEXT == 1 && p.columns % 2 == 0 && (uintptr_t)partials % sizeof(float2) == 0;
+  float *to = partials + ((int64_t)blockIdx.x * p.taps_y + tap_y) * p.taps_x * p.source.channels * p.columns;
 #pragma unroll
-  for (int i = 0; i < 3 * 2 * EIGHTS * 4; i++) {
-    const int x = i / 8 / EIGHTS, m = i / 4 / EIGHTS % 2, n = i / 4 % EIGHTS, k = i % 4;
-    const int row = m * 16 + k / 2 * 8 + lane / 4, column = n * 8 + lane % 4 * 2 + k % 2;
-    const int in = first_in + (SWAPPED ? column : row), out = first_out + (SWAPPED ? row : column);
-    const float sum = sums[x][m][n][k] + shared[i * 32];
-    if (x < p.taps_x && in < p.source.channels && out < p.columns)
-      to[((int64_t)(tap_y * p.taps_x + x) * p.source.channels + in) * p.columns + out] = sum;
+  for (int i = 0; i < 3 * EIGHTS; i++) {
+    const float4 own = half(group, i), more = shared[((1 - group) * 3 * EIGHTS + i) * 32];
+    const float all[2][2] = {{own.x + more.x, own.y + more.y}, {own.z + more.z, own.w + more.w}}; // [row][column]
+    if (i / EIGHTS >= p.taps_x) continue;
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      const int row = group * 16 + (sides::PER == 1 ? lane / 4 * 2 + (SWAPPED ? 0 : k) : lane / 4 + (SWAPPED ? 0 : k * 8));
+      const int column = i % EIGHTS * 8 + lane % 4 * 2 + (SWAPPED ? k : 0);
+      const int in = first_in + (SWAPPED ? column : row), out = first_out + (SWAPPED ? row : column);
+      const float first = SWAPPED ? all[0][k] : all[k][0], second = SWAPPED ? all[1][k] : all[k][1];
+      float *at = to + (int64_t)(i / EIGHTS * p.source.channels + in) * p.columns + out;
+      const bool one = in < p.source.channels && out < p.columns, two = one && out + NEXT < p.columns; // no branches
+      if (one & pairs) *(float2 *)at = make_float2(first, second);
+      if (one & !pairs) at[0] = first;
+      if (two & !pairs) at[NEXT] = second;
+    }
   }
 }
 
-constexpr int SUM_ELEMENTS = 32, SUM_SLICES = 8;
+// Latency is what this kernel is made of, so a thread asks for its next numbers
+// before it adds: with two blocks for each of 132 multiprocessors it has 33.
+constexpr int SUM_ELEMENTS = 32, SUM_SLICES = 8, SUM_TOGETHER = 33;
 
 // out = the sum over segments of partials [segments][elements].
 __global__ void __launch_bounds__(SUM_ELEMENTS *SUM_SLICES) sum_tiles(float *out, int64_t elements, int segments, const float *partials) {
@@ -147,9 +175,16 @@ __global__ void __launch_bounds__(SUM_ELEMENTS *SUM_SLICES) sum_tiles(float *out
   const int slice = threadIdx.x / SUM_ELEMENTS, column = threadIdx.x % SUM_ELEMENTS;
   const int64_t element = (int64_t)blockIdx.x * SUM_ELEMENTS + column;
   double sum = 0;
-  if (element < elements)
-#pragma unroll 4
-    for (int segment = slice; segment < segments; segment += SUM_SLICES) sum += __ldg(partials + segment * elements + element);
+  for (int first = slice; first < segments; first += SUM_SLICES * SUM_TOGETHER) {
+    uint32_t words[SUM_TOGETHER];
+#pragma unroll
+    for (int k = 0; k < SUM_TOGETHER; k++) {
+      const int segment = first + k * SUM_SLICES;
+      get_words<1>(words + k, element < elements && segment < segments, place_of_value(partials, segment * elements + element));
+    }
+#pragma unroll
+    for (int k = 0; k < SUM_TOGETHER; k++) sum += __uint_as_float(words[k]); // 0 beyond the last one
+  }
   sums[slice][column] = sum;
   __syncthreads();
   if (slice || element >= elements) return;

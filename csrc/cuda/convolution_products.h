@@ -116,12 +116,16 @@ __device__ static inline void rs_left(uint32_t (&words)[4], const uint32_t *at, 
 
 // Words of `left`, whose rows are 16 channels and whose depth are pixels, from shared memory that has them the other way round: pixel
 // p's channels from at[p * stride] on, 8 pixels in tf32 and 16 in bf16. A stride of 8 or 24 (tf32), 4 or 12 or 20 (bf16) more than a
-// multiple of 32 words meets no bank twice. Of `right`, for two groups of 8 columns, they are words 0 and 2, and 1 and 3.
+// multiple of 32 words meets no bank twice. Of `right`, for two groups of 8 columns, they are words 0 and 2, and 1 and 3 (bf16).
+// In tf32 `at` is even, and rows r and r + 8 are the neighbours in memory 2 r and 2 r + 1, which a lane has in one load.
 template <int PRECISION> __device__ static inline void rs_turned(uint32_t (&words)[4], const uint32_t *at, int stride) {
   const int lane = threadIdx.x % 32;
   if (PRECISION == RS_CONVOLVE_TF32) {
 #pragma unroll
-    for (int k = 0; k < 4; k++) words[k] = at[(lane % 4 + k / 2 * 4) * stride + k % 2 * 8 + lane / 4];
+    for (int k = 0; k < 4; k += 2) {
+      const uint2 pair = *(const uint2 *)(at + (lane % 4 + k * 2) * stride + lane / 4 * 2);
+      words[k] = pair.x, words[k + 1] = pair.y;
+    }
     return;
   }
 #ifdef RS_EMULATION

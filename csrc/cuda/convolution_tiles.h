@@ -135,6 +135,17 @@ template <class Value> __device__ static inline Value *place_of_value(Value *val
 #endif
 }
 
+// start + pixel * size, where a pixel has `size` values. One instruction: left alone, the compiler multiplies numbers of 64 bits in loops.
+template <class Value> __device__ static inline Value *pixel_at(Value *start, int pixel, int size) {
+#ifdef __CUDA_ARCH__
+  int64_t offset;
+  asm("mul.wide.s32 %0, %1, %2;" : "=l"(offset) : "r"(pixel), "r"(size * (int)sizeof(Value)));
+  return (Value *)((uintptr_t)start + offset);
+#else
+  return place_of_value(start, (int64_t)pixel * size);
+#endif
+}
+
 // Latency is what staging is made of, so values are asked for before other work and put where they belong after it: as many as fit into
 // ROOM registers. Of N words each, value i of `count` is get(i, words) and then put(i, words); a thread has first, first + step ...
 template <int N, int ROOM> constexpr int values_of = ROOM / N < 24 ? ROOM / N : 24;
@@ -194,16 +205,22 @@ template <int PRECISION, int WORDS, int COLUMNS, int ROOM, bool PAIRED> struct s
     const uint4 *from = (const uint4 *)s.pieces.at[0] + w.image * s.height * s.width * quads + w.first / 4 + part;
     for (int i = threadIdx.x / PARTS; i < w.rows * COLUMNS; i += threads / PARTS)
       at_pixel(s, w, i, exists,
-               [&](int pixel, bool inside) { send_words(tile + i * stride + part * 4, inside, from + (int64_t)pixel * quads); });
+               [&](int pixel, bool inside) { send_words(tile + i * stride + part * 4, inside, pixel_at(from, pixel, quads)); });
   }
 
   __device__ static void round_sent(uint32_t *tile, int stride, const tile_window &w, int threads) {
-    constexpr int PARTS = WORDS / 4;
-#pragma unroll 4
-    for (int i = threadIdx.x / PARTS; i < w.rows * COLUMNS; i += threads / PARTS) {
-      uint4 *at = (uint4 *)(tile + i * stride + threadIdx.x % PARTS * 4), words = *at;
-      const auto rounded = [](uint32_t word) { return word_of<PRECISION>(word, word); };
-      *at = make_uint4(rounded(words.x), rounded(words.y), rounded(words.z), rounded(words.w));
+    constexpr int PARTS = WORDS / 4, TOGETHER = 4; // reads under way, else each waits for the store before it
+    const int step = threads / PARTS, count = w.rows * COLUMNS;
+    const auto rounded = [](uint32_t word) { return word_of<PRECISION>(word, word); };
+#pragma unroll 1
+    for (int first = threadIdx.x / PARTS; first < count; first += step * TOGETHER) {
+      uint4 *at = (uint4 *)(tile + first * stride + threadIdx.x % PARTS * 4), words[TOGETHER];
+#pragma unroll
+      for (int k = 0; k < TOGETHER; k++) words[k] = first + k * step < count ? at[k * step * stride / 4] : make_uint4(0, 0, 0, 0);
+#pragma unroll
+      for (int k = 0; k < TOGETHER; k++)
+        if (first + k * step < count)
+          at[k * step * stride / 4] = make_uint4(rounded(words[k].x), rounded(words[k].y), rounded(words[k].z), rounded(words[k].w));
     }
   }
 
@@ -249,7 +266,7 @@ private:
           number<4>(), threadIdx.x / PARTS, threads / PARTS, pixels,
           [&](int i, bool there, uint32_t *words) {
             at_pixel(s, w, i, there && exists,
-                     [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * eighths); });
+                     [&](int pixel, bool inside) { get_words<4>(words, inside, pixel_at(from, pixel, eighths)); });
           },
           [&](int i, const uint32_t *words) {
             put_words(tile + i * stride, part * 4, {words[0], words[1], words[2], words[3]});
@@ -262,7 +279,7 @@ private:
       work(
           number<4>(), threadIdx.x / PARTS, threads / PARTS, pixels,
           [&](int i, bool there, uint32_t *words) {
-            at_pixel(s, w, i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, from + (int64_t)pixel * quads); });
+            at_pixel(s, w, i, there && exists, [&](int pixel, bool inside) { get_words<4>(words, inside, pixel_at(from, pixel, quads)); });
           },
           [&](int i, const uint32_t *words) {
             uint32_t made[4 / PER];
@@ -290,8 +307,7 @@ private:
           [&](int i, bool there, uint32_t *words) {
             at_pixel(s, w, i, there, [&](int pixel, bool inside) {
 #pragma unroll
-              for (int k = 0; k < PER; k++)
-                get_words<1>(words + k, inside & (from[k] != nullptr), place_of_value(from[k], (int64_t)pixel * by_pixel[k]));
+              for (int k = 0; k < PER; k++) get_words<1>(words + k, inside & (from[k] != nullptr), pixel_at(from[k], pixel, by_pixel[k]));
             });
           },
           [&](int i, const uint32_t *words) { tile[i * stride + place_of(part)] = word_of<PRECISION>(words[0], words[PER - 1]); });
