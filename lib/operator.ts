@@ -36,9 +36,10 @@ export type Law = "exact" | "astra" | "astra2d";
  * cores). They give each slice (row) a range of its own, 2^38 below its largest value. What a value that is not finite meets becomes
  * NaN, and its neighbours up to 15 columns or 3 voxels away may.
  *
- * Of cone beams, law `astra` has such kernels for `half` ("astra, half"), back, where the plane of the source halves the volume and a
- * flat detector whose columns stand across it, as in a circular scan that is not shifted along its axis. Errors are at most 5e-4 against
- * `float32`, and a batch item has one range of 2^30. Everywhere else the arithmetic is that of `float32`.
+ * Of cone beams, law `astra` has such kernels for `half` ("astra, half"), where the plane of the source halves the volume and a flat
+ * detector whose columns stand across it, as in a circular scan that is not shifted along its axis. Against `float32`, errors are at most
+ * 5e-4 back and, up to 1024 voxels across, 1e-3 forward, and a batch item has one range of 2^30. Forward, a view shares its samples with
+ * the opposite one where there is one, and few views far apart take `float32`. Everywhere else the arithmetic is that of `float32`.
  */
 export type Precision = "float32" | "high" | "half";
 

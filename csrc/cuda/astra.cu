@@ -2,8 +2,8 @@
 //
 // The workspace holds one batch item's volume or projections with a border of zeros, laid out for the kernels that read them. Where
 // detector columns stand along z, those of astra_beams.h and astra_columns.h (astra_upright.h where rays are supersampled, or there is too
-// little work for astra_beams.h, or its windows are too large), for one slice those of astra_line.h, else those of astra_forward.h and
-// astra_back.h.
+// little work for astra_beams.h, or its windows are too large; astra_fours_beams.h and astra_fours_back.h for cones in precision `half`), for
+// one slice those of astra_line.h, else those of astra_forward.h and astra_back.h.
 #include "astra_plan.h"
 
 extern "C" const rs_family rs_astra_cuda, rs_astra_half_cuda;
@@ -18,6 +18,7 @@ void release(rs_plan *plan) {
   rs_cuda_table_free(tables->view_pointer);
   rs_cuda_table_free(tables->beam_pointer);
   rs_cuda_table_free(tables->step_pointer);
+  rs_cuda_table_free(tables->pair_pointer);
   free(tables);
   plan->tables = nullptr;
 }
@@ -41,7 +42,7 @@ int32_t prepare(rs_plan *plan) {
   size_back(geometry, tables);
   tables->packed_floats = round_up(tables->packed_floats, 16);
   plan->workspace_floats = tables->packed_floats + 2 * tables->blocks + 1;
-  if (tables->fours.together) plan->family = &rs_astra_half_cuda;
+  if (tables->fours.together || tables->pair_beams.chunk) plan->family = &rs_astra_half_cuda;
   return RS_OK;
 }
 
@@ -143,6 +144,38 @@ int32_t forward_beams(const rs_operation *operation, const rs_plan *plan, const 
   return RS_LAUNCH(kernel, grid, dim3(32 * ASTRA_WARPS), astra_beams_bytes(beams), rs_cuda_stream(operation), work);
 }
 
+// The same for the rays of half-precision cones.
+int32_t forward_fours(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *volume,
+                      double *squares) {
+  const astra_tables *tables = (const astra_tables *)plan->tables;
+  const rs_geometry *geometry = &plan->geometry;
+  const int32_t *shape = geometry->shape;
+  const astra_beams &beams = tables->pair_beams;
+  const int32_t lines = shape[RS_X] + RS_TEXTURE_BORDER;
+  fours_beams_work work = {};
+  work.output = output;
+  work.output.target += item;
+  if (output.mode == RS_RESIDUAL) work.output.measured += item;
+  work.views = tables->aimed, work.pairs = tables->pair, work.beams = tables->beam;
+  work.packed = (const uint2 *)plan->workspace;
+  work.squares = squares;
+  unsigned *largest = (unsigned *)(plan->workspace + tables->packed_floats + 2 * tables->blocks);
+  work.largest = largest;
+  work.step[RS_Z] = 1, work.step[RS_Y] = (int64_t)beams.length * lines, work.step[RS_X] = beams.length;
+  for (int k = 0; k < 3; k++) work.count[k] = shape[k];
+  work.view_count = geometry->views, work.rows = geometry->rows, work.columns = geometry->columns;
+  work.room = beams;
+  int32_t status = find_largest(operation, volume, voxel_count(geometry), largest);
+  if (!status)
+    status = RS_LAUNCH(fours_pack_volume, pack_grid(parts(lines, 32) * parts(beams.length, 32), shape[RS_Y] + RS_TEXTURE_BORDER),
+                       dim3(32, 8), 0, rs_cuda_stream(operation), (uint2 *)plan->workspace, volume, shape[RS_Z], shape[RS_Y], shape[RS_X],
+                       beams, (const unsigned *)largest);
+  auto *kernel = beams.chunk == 64 ? fours_beams_forward<2> : fours_beams_forward<1>;
+  const dim3 grid((unsigned)tables->beam_count, (unsigned)parts((geometry->rows + 1) / 2, beams.chunk));
+  if (!status) status = RS_LAUNCH(kernel, grid, dim3(32 * FOURS_WARPS), fours_beams_bytes(beams), rs_cuda_stream(operation), work);
+  return status;
+}
+
 astra_line_work line_work(const rs_plan *plan, const rs_output &output, size_t item, double *squares) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
@@ -220,7 +253,11 @@ int32_t forward(rs_operation *operation, const rs_plan *plan, const rs_output *o
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
   double *squares = norm ? (double *)(plan->workspace + tables->packed_floats) : nullptr;
-  auto *run = tables->line ? forward_line : tables->beams.chunk ? forward_beams : tables->upright ? forward_upright : forward_general;
+  auto *run = tables->line               ? forward_line
+              : tables->pair_beams.chunk ? forward_fours
+              : tables->beams.chunk      ? forward_beams
+              : tables->upright          ? forward_upright
+                                         : forward_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * pixels), volume + item * voxels, squares);
     if (!status && norm) status = rs_sum_blocks(operation, squares, tables->blocks, 1, norm + item);

@@ -206,11 +206,11 @@ static inline int astra_compare_beams(const void *a, const void *b) {
 }
 
 // Finds the planes of a block, and adds to the room that its windows need: columns of voxels, slices, the first and last of them.
-static inline void astra_measure_beam(const rs_geometry *geometry, const astra_aimed *aimed, int32_t chunk, astra_beam *beam, double *wide,
-                                      double *high, astra_span *all) {
+static inline void astra_measure_beam(const rs_geometry *geometry, const astra_aimed *aimed, int32_t chunk, int32_t side, astra_beam *beam,
+                                      double *wide, double *high, astra_span *all) {
   const int main = aimed[beam->view].main, over = main == RS_X ? RS_Y : RS_X, cone = geometry->beam == RS_CONE;
   const double middle = 0.5 * (geometry->shape[main] - 1), count = geometry->shape[over];
-  const int32_t end = beam->column + beam->pieces * STACK_SIDE, last = (end < geometry->columns ? end : geometry->columns) - 1;
+  const int32_t end = beam->column + beam->pieces * side, last = (end < geometry->columns ? end : geometry->columns) - 1;
   astra_way way[2 * ASTRA_WARPS];
   astra_span planes;
   for (int32_t v = 0; v < beam->views; v++) {
@@ -247,8 +247,9 @@ static inline void astra_measure_beam(const rs_geometry *geometry, const astra_a
 }
 
 // How many blocks of a shape there are for a chunk of rows, and the room they need; 0 where this is no way to do it. `list` may be null.
+// `side`: columns of a warp.
 static inline int64_t astra_measure_beams(const rs_geometry *geometry, const astra_aimed *aimed, int32_t chunk, int32_t views,
-                                          astra_beams *to, astra_beam *list) {
+                                          astra_beams *to, astra_beam *list, int32_t side = STACK_SIDE) {
   double wide = 0, high = 0;
   astra_span all;
   all.add(0);
@@ -256,22 +257,23 @@ static inline int64_t astra_measure_beams(const rs_geometry *geometry, const ast
   int64_t count = 0;
   for (int32_t view = 0, some; view < geometry->views; view += some) {
     for (some = 1; some < views && view + some < geometry->views && aimed[view + some].main == aimed[view].main;) some++;
-    for (int32_t column = 0; column < geometry->columns; column += to->pieces * STACK_SIDE, count++) {
+    for (int32_t column = 0; column < geometry->columns; column += to->pieces * side, count++) {
       astra_beam beam = {view, some, column, to->pieces, 0, 0};
-      astra_measure_beam(geometry, aimed, chunk, &beam, &wide, &high, &all);
+      astra_measure_beam(geometry, aimed, chunk, side, &beam, &wide, &high, &all);
       if (list) list[count] = beam;
     }
   }
   if (list) qsort(list, (size_t)count, sizeof *list, astra_compare_beams);
   const double depth = geometry->shape[RS_Z], half = 0.5 * depth;
-  wide = wide / RS_TEXTURE_SCALE + 4, high += 9;
+  const int32_t most = geometry->shape[RS_Y] > geometry->shape[RS_X] ? geometry->shape[RS_Y] : geometry->shape[RS_X];
+  wide = fmin(wide / RS_TEXTURE_SCALE + 4, most + RS_TEXTURE_BORDER), high += 9;
   if (!(wide <= ASTRA_BEAM_LINES && high <= ASTRA_HIGH && high < 7 * chunk && -all.low - half < 2 * (depth + high) &&
         all.high - half < 2 * (depth + high)))
     return 0;
   to->wide = (int32_t)wide;
   to->high = (int32_t)high & ~3;
   to->margin = ((int32_t)fmax(0, -all.low - half) + 8) & ~3;
-  to->length = (int32_t)round(fmax(depth, all.high + half) + to->margin + 40) & ~31;
+  to->length = (int32_t)round(all.high + half + to->margin + 40) & ~31; // what no ray meets is left out
   return count;
 }
 

@@ -26,14 +26,14 @@ struct fours_weights {
   uint32_t self, first, second, both;
 };
 
-// `at`: a place whose fraction is its third byte. `a`: the fraction across, `pair`: twice.
-template <bool yz> __device__ static inline fours_weights fours_weigh(uint32_t at, uint32_t a, uint32_t pair) {
+// `at`: a place whose fraction is its third byte. `a`: the fraction across, `pair`: twice; what rounds the products for neighbours that are
+// further along, and for the others.
+__device__ static inline fours_weights fours_weigh(uint32_t at, uint32_t a, uint32_t pair, uint32_t far_half, uint32_t near_half) {
 #ifdef __CUDA_ARCH__
-  const uint32_t b = __byte_perm(at, 0, 0x4242), far = __byte_perm(b * a + (yz ? FOURS_BELOW : FOURS_HALF), 0, 0x4341),
-                 near = __byte_perm(b * a + (yz ? FOURS_HALF : FOURS_BELOW), 0, 0x4341);
+  const uint32_t b = __byte_perm(at, 0, 0x4242), far = __byte_perm(b * a + far_half, 0, 0x4341),
+                 near = __byte_perm(b * a + near_half, 0, 0x4341);
 #else
-  const uint32_t b = (at >> 16 & 255) * 0x10001u, far = (b * a + (yz ? FOURS_BELOW : FOURS_HALF)) >> 8 & 0xff00ffu,
-                 near = (b * a + (yz ? FOURS_HALF : FOURS_BELOW)) >> 8 & 0xff00ffu;
+  const uint32_t b = (at >> 16 & 255) * 0x10001u, far = (b * a + far_half) >> 8 & 0xff00ffu, near = (b * a + near_half) >> 8 & 0xff00ffu;
 #endif
   return {FOURS_ONE - b - (pair - near), pair - near, b - far, far};
 }
@@ -58,6 +58,11 @@ __device__ static inline uint32_t fours_mix(const fours_weights &w, uint32_t sel
 struct alignas(16) fours_entry {
   uint32_t fraction, pair, share, line, at;
   int32_t step;
+};
+
+// What a block sees of a step: the first column and row (or slice), in packed ones, and how many columns.
+struct fours_window {
+  int32_t column, row, wide;
 };
 
 // The largest finite absolute value, as bits of a float32, from 0.

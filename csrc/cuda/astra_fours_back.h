@@ -19,11 +19,6 @@ struct fours_columns {
   float factor;          // what is left to multiply by
 };
 
-// What the block sees of a step: the first column and row, in packed ones, and how many columns.
-struct fours_window {
-  int32_t column, row, wide;
-};
-
 struct fours_columns_work {
   rs_output output; // of the batch item
   const fours_step *steps;
@@ -149,7 +144,7 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
         for (int k = 0; k < VEC; k++, at += way.y) {
           const uint2 *near = (const uint2 *)line + fours_whole(at), *far = (const uint2 *)next + fours_whole(at);
           const uint2 self = near[0], second = near[1], first = far[0], both = far[1];
-          const fours_weights w = fours_weigh<false>(at, shared.x, shared.y);
+          const fours_weights w = fours_weigh(at, shared.x, shared.y, FOURS_HALF, FOURS_BELOW);
           const float2 here = half_floats(fours_mix(w, self.x, first.x, second.x, both.x)),
                        turned = half_floats(fours_mix(w, self.y, first.y, second.y, both.y));
           sum[p][k][0] = fmaf(share, here.x, sum[p][k][0]);

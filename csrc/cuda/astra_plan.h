@@ -5,6 +5,7 @@
 #include "astra_columns.h"
 #include "astra_forward.h"
 #include "astra_fours_back.h"
+#include "astra_fours_beams.h"
 #include "astra_line.h"
 #include "astra_pack.h"
 #include "astra_upright.h"
@@ -31,6 +32,9 @@ struct astra_tables {
   fours_step *step;
   int64_t step_pointer;
   int32_t step_count;
+  astra_beams pair_beams; // chunk 0: not this way; its blocks are `beam`
+  fours_pair_of_views *pair;
+  int64_t pair_pointer;
   int32_t per_lane;      // rows of a lane in upright forward
   int32_t per_pass;      // views, or steps, that are packed for back projection at a time
   int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks, and a largest value
@@ -66,21 +70,43 @@ bool is_line(const rs_geometry *geometry) {
   return line && geometry->supersampling == 1 && geometry->voxel_supersampling == 1;
 }
 
-// The blocks of forward_beams.
-int32_t make_beams(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed) {
-  const rs_geometry *geometry = &plan->geometry;
-  const int64_t most = geometry->views * parts(geometry->columns, tables->beams.pieces * STACK_SIDE);
+// The blocks of forward_beams, or of forward_fours.
+int32_t make_beams(const rs_plan *plan, astra_tables *tables, const rs_geometry *geometry, const astra_aimed *aimed, int32_t side,
+                   astra_beams *beams) {
+  const int64_t most = geometry->views * parts(geometry->columns, beams->pieces * side);
   astra_beam *list = (astra_beam *)malloc((size_t)most * sizeof *list);
   if (!list) return rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
-  tables->beam_count = astra_measure_beams(geometry, aimed, tables->beams.chunk, tables->beams.views, &tables->beams, list);
+  tables->beam_count = astra_measure_beams(geometry, aimed, beams->chunk, beams->views, beams, list, side);
   int32_t status =
       rs_cuda_table(plan->device, list, tables->beam_count * (int64_t)sizeof *list, (void **)&tables->beam, &tables->beam_pointer);
   free(list);
   return status;
 }
 
+// What forward_fours takes, where that is a way. `opposite` is used up.
+int32_t make_pairs(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed, int32_t *opposite) {
+  const rs_geometry *geometry = &plan->geometry;
+  fours_pair_of_views *pairs = (fours_pair_of_views *)malloc((size_t)geometry->views * sizeof *pairs);
+  astra_aimed *firsts = (astra_aimed *)malloc((size_t)geometry->views * sizeof *firsts);
+  int32_t status = pairs && firsts ? RS_OK : rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  if (!status) {
+    rs_geometry lower = *geometry;
+    lower.rows = (geometry->rows + 1) / 2;
+    lower.views = fours_make_pairs(geometry, aimed, opposite, pairs);
+    for (int32_t n = 0; n < lower.views; n++) firsts[n] = aimed[pairs[n].view];
+    if (lower.views && fours_plan_beams(&lower, firsts, plan->device, &tables->pair_beams)) {
+      status = make_beams(plan, tables, &lower, firsts, FOURS_PLACES, &tables->pair_beams);
+      if (!status)
+        status = rs_cuda_table(plan->device, pairs, lower.views * (int64_t)sizeof *pairs, (void **)&tables->pair, &tables->pair_pointer);
+    }
+  }
+  free(pairs);
+  free(firsts);
+  return status;
+}
+
 // What precision `half` takes, where it has a way.
-int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_view *view) {
+int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed, const astra_view *view) {
   const rs_geometry *geometry = &plan->geometry;
   fours_step *steps = (fours_step *)malloc(2 * (size_t)geometry->views * sizeof *steps);
   int32_t *opposite = (int32_t *)malloc(2 * (size_t)geometry->views * sizeof *opposite), *opposed = opposite + geometry->views;
@@ -93,6 +119,7 @@ int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_view *
         fours_plan_columns(geometry, steps, tables->step_count, exponent, plan->device, &tables->fours))
       status =
           rs_cuda_table(plan->device, steps, tables->step_count * (int64_t)sizeof *steps, (void **)&tables->step, &tables->step_pointer);
+    if (!status && geometry->supersampling == 1 && geometry->rows >= ASTRA_FEW) status = make_pairs(plan, tables, aimed, opposite);
   }
   free(steps);
   free(opposite);
@@ -133,11 +160,12 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
   if (!flat || geometry->voxel_supersampling > 1 || geometry->shape[RS_Z] < ASTRA_FEW ||
       !astra_plan_columns(geometry, view, plan->device, &tables->columns))
     tables->columns.chunk = 0;
-  if (!flat || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW ||
+  const bool half = flat && geometry->beam == RS_CONE && geometry->precision == RS_PRECISION_HALF;
+  int32_t status = half ? make_fours(plan, tables, aimed, view) : RS_OK;
+  if (!flat || tables->pair_beams.chunk || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW ||
       !astra_plan_beams(geometry, aimed, plan->device, &tables->beams))
     tables->beams.chunk = 0;
-  int32_t status = tables->beams.chunk ? make_beams(plan, tables, aimed) : RS_OK;
-  if (!status && flat && geometry->beam == RS_CONE && geometry->precision == RS_PRECISION_HALF) status = make_fours(plan, tables, view);
+  if (!status && tables->beams.chunk) status = make_beams(plan, tables, geometry, aimed, STACK_SIDE, &tables->beams);
   if (status) return status;
   status = rs_cuda_table(plan->device, aimed, geometry->views * (int64_t)sizeof *aimed, (void **)&tables->aimed, &tables->aimed_pointer);
   return status ? status
@@ -159,6 +187,12 @@ void size_forward(const rs_geometry *geometry, astra_tables *tables) {
   if (tables->line) {
     tables->packed_floats = 2 * line_pairs(geometry);
     tables->blocks = parts(parts(geometry->columns, 32) * geometry->views, 8);
+    return;
+  }
+  if (tables->pair_beams.chunk) {
+    const astra_beams &beams = tables->pair_beams;
+    tables->packed_floats = 2 * (shape[RS_Y] + RS_TEXTURE_BORDER) * (shape[RS_X] + RS_TEXTURE_BORDER) * (int64_t)beams.length;
+    tables->blocks = tables->beam_count * parts((geometry->rows + 1) / 2, beams.chunk);
     return;
   }
   if (tables->beams.chunk) {
