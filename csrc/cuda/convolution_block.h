@@ -136,11 +136,14 @@ template <int PRECISION> struct first_layer {
   uint32_t filter[9][4][2];
 
   __device__ inline first_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), out(of) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < 9 * 4 * 2; i++)
-      filter[i / 8][i / 2 % 4][i % 2] = filter_word<PRECISION>(p.b.filters[0], p.channels, (int)p.b.channels[0], i / 8,
-                                                               lane % 4 * 2 + i % 2, channel_of<PRECISION>(i / 2 % 4, lane / 4));
+    filter_words<9 * 4 * 2>(filter[0][0], m.rings[0]);
+  }
+
+  __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
+    bring_filter<2>(m.rings[0], [&](int tap, int part, int i) { // where there is no activation yet
+      return filter_word<PRECISION>(p.b.filters[0], p.channels, (int)p.b.channels[0], tap, i / 4 % 4 * 2 + i % 2,
+                                    channel_of<PRECISION>(part * 2 + i / 2 % 2, i / 16));
+    });
   }
 
   __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
@@ -179,16 +182,16 @@ template <int PRECISION> struct middle_layer {
   unsigned places[3];
 
   __device__ inline middle_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), out(of) {
-    const int i = threadIdx.x % BLOCK_ROLE, lane = i % 32;
-    uint32_t words[9 * STEPS * 2]; // all on their way at once
-#pragma unroll
-    for (int k = 0; k < 9 * STEPS * 2; k++)
-      words[k] = filter_word<PRECISION>(p.b.filters[1], (int)p.b.channels[0], (int)p.b.channels[1], k / 2 / STEPS,
-                                        k / 2 % STEPS * 8 + i / 4 % 4 * 2 + i % 2, channel_of<PRECISION>(k % 2 * 2 + i / 2 % 2, i / 16));
-#pragma unroll
-    for (int k = 0; k < 9 * STEPS * 2; k++) m.filter[k * BLOCK_ROLE + i] = words[k];
+    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int x = 0; x < 3; x++) places[x] = words_place<WORDS>(lane % 16 + x, lane / 16);
+  }
+
+  __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
+    bring_filter<STEPS * 2>(m.filter, [&](int tap, int part, int i) {
+      return filter_word<PRECISION>(p.b.filters[1], (int)p.b.channels[0], (int)p.b.channels[1], tap, part / 2 * 8 + i / 4 % 4 * 2 + i % 2,
+                                    channel_of<PRECISION>(part % 2 * 2 + i / 2 % 2, i / 16));
+    });
   }
 
   __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
@@ -236,10 +239,7 @@ template <int PRECISION> struct last_layer {
 
   __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory) {
     const int lane = threadIdx.x % 32, columns = (int)p.b.x.channels[0];
-#pragma unroll
-    for (int i = 0; i < 9 * STEPS * 2; i++)
-      filter[i / 2 / STEPS][i / 2 % STEPS][i % 2] = filter_word<PRECISION>(p.b.filters[2], (int)p.b.channels[1], columns, i / 2 / STEPS,
-                                                                           i / 2 % STEPS * 8 + lane % 4 * 2 + i % 2, lane / 4);
+    filter_words<9 * STEPS * 2>(filter[0][0], m.rings[1]);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
       const int column = lane % 4 * 2 + k;
@@ -247,6 +247,13 @@ template <int PRECISION> struct last_layer {
     }
 #pragma unroll
     for (int x = 0; x < 3; x++) places[x] = words_place<WORDS>(threadIdx.x % BLOCK_ROLE / 32 * 16 + lane % 16 + x, lane / 16);
+  }
+
+  __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
+    bring_filter<STEPS / 2>(m.rings[1], [&](int tap, int part, int i) { // where there is no activation yet
+      return filter_word<PRECISION>(p.b.filters[2], (int)p.b.channels[1], (int)p.b.x.channels[0], tap,
+                                    (part * 2 + i / 2 % 2) * 8 + i / 4 % 4 * 2 + i % 2, i / 16);
+    });
   }
 
   __device__ static inline void begin(const residual &p, const residual_memory<PRECISION> &m, const residual_segment &s) {
