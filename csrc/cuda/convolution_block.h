@@ -128,14 +128,16 @@ template <int PRECISION, int LAYER> struct activation {
 };
 
 // The first convolution: rows 4 n - 2 ... 4 n + 1 of its activation in turn n. A warp has 16 pixels of the rows: a row that it reads serves
-// three rows of products. Sums are in the order of rows, columns and channels of the filter, here and below.
+// three rows of products. Sums are in the order of rows, columns and channels of the filter, here and below. It is the first to be done in
+// a turn, so it is its threads that send x.
 template <int PRECISION> struct first_layer {
   const residual &p;
   const residual_memory<PRECISION> &m;
+  x_sender<PRECISION> x;
   activation<PRECISION, 0> out;
   uint32_t filter[9][4][2];
 
-  __device__ inline first_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), out(of) {
+  __device__ inline first_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory), out(of) {
     filter_words<9 * 4 * 2>(filter[0][0], m.rings[0]);
   }
 
@@ -146,10 +148,15 @@ template <int PRECISION> struct first_layer {
     });
   }
 
-  __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
+  __device__ static inline void begin(const residual &p, const residual_memory<PRECISION> &m, const residual_segment &s) {
+    const x_sender<PRECISION> x(p, m);
+#pragma unroll 1
+    for (int n = 0; n < 2; n++) x.send(s, n);
+  }
 
   __device__ inline void go(const residual_segment &s, int n) const {
     if (n >= s.groups) return;
+    if (n + 2 <= s.groups) x.send(s, n + 2);
     const int lane = threadIdx.x % 32, first = threadIdx.x % BLOCK_ROLE / 32 * 16;
 #pragma unroll 1 // two rows at a time: filters leave no registers for the sums of more
     for (int first_row = 0; first_row < BLOCK_DOWN; first_row += 2) {
@@ -170,6 +177,7 @@ template <int PRECISION> struct first_layer {
         if (i >= 2) out.put(p, m, s, n * BLOCK_DOWN + first_row + i - 2, first, sums[i - 2]);
       }
     }
+    residual_arrived();
   }
 };
 
@@ -226,18 +234,16 @@ template <int PRECISION> struct middle_layer {
   }
 };
 
-// The last convolution: rows 4 n - 12 ... 4 n - 9 of the result in turn n, 16 pixels a warp. It has the fewest other things to do, so it is
-// its threads that send x.
+// The last convolution: rows 4 n - 12 ... 4 n - 9 of the result in turn n, 16 pixels a warp.
 template <int PRECISION> struct last_layer {
   static constexpr int WORDS = residual_memory<PRECISION>::WORDS, STEPS = residual_memory<PRECISION>::STEPS;
   const residual &p;
   const residual_memory<PRECISION> &m;
-  x_sender<PRECISION> x;
   uint32_t filter[9][STEPS][2];
   unsigned places[3];
   float bias[2];
 
-  __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory) {
+  __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory) {
     const int lane = threadIdx.x % 32, columns = (int)p.b.x.channels[0];
     filter_words<9 * STEPS * 2>(filter[0][0], m.rings[1]);
 #pragma unroll
@@ -256,14 +262,9 @@ template <int PRECISION> struct last_layer {
     });
   }
 
-  __device__ static inline void begin(const residual &p, const residual_memory<PRECISION> &m, const residual_segment &s) {
-    const x_sender<PRECISION> x(p, m);
-#pragma unroll 1
-    for (int n = 0; n < 2; n++) x.send(s, n);
-  }
+  __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
 
   __device__ inline void go(const residual_segment &s, int n) const {
-    if (n + 2 <= s.groups) x.send(s, n + 2);
     if (n > 2 && p.b.out) put(s, n - 2);
   }
 

@@ -178,8 +178,7 @@ template <class ROLE, class MEMORY> __device__ inline void go_down(const residua
     residual_arrived();
     residual_barrier();
     for (int turn = 0; turn < s.groups + 2; turn++) {
-      role.go(s, turn);
-      residual_arrived();
+      role.go(s, turn); // what it has sent has arrived
       residual_barrier();
     }
     job += gridDim.x;
