@@ -189,6 +189,28 @@ template <int PRECISION> struct middle_layer {
   activation<PRECISION, 1> out;
   unsigned places[3];
 
+  // What 16 products take, which comes while those before them are made.
+  struct step_words {
+    uint32_t left[4][4], right[4][2];
+
+    __device__ inline void get(const uint32_t *left_at, const uint32_t *right_at) {
+#pragma unroll
+      for (int k = 0; k < 4; k += 2) {
+        const uint4 words = *(const uint4 *)(right_at + k * 64);
+        right[k][0] = words.x, right[k][1] = words.y, right[k + 1][0] = words.z, right[k + 1][1] = words.w;
+      }
+#pragma unroll
+      for (int k = 0; k < 4; k++) rs_rows(left[k], left_at + k * 16 * WORDS);
+    }
+
+    __device__ inline void multiply(float (&sums)[4][4][4]) const {
+#pragma unroll
+      for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) rs_multiply<PRECISION>(sums[k][e], left[k], right[e]);
+    }
+  };
+
   __device__ inline middle_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), out(of) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -207,28 +229,26 @@ template <int PRECISION> struct middle_layer {
   __device__ inline void go(const residual_segment &s, int n) const {
     const int own = (n - 1) * BLOCK_DOWN + threadIdx.x % BLOCK_ROLE / 32;
     if (own < 2 || own - 3 > s.rows || n > s.groups) return; // nobody reads it
+    constexpr int ROW = BLOCK_PITCH * WORDS;
     float sums[4][4][4] = {};
-    const uint32_t *right_at = m.filter + threadIdx.x % 32 * 4;
+    step_words now, next;
+    const uint32_t *right = m.filter + threadIdx.x % 32 * 4;
+    int from = (own - 2) % BLOCK_RING;
+    now.get(m.rings[0] + from * ROW + places[0], right);
 #pragma unroll 1
     for (int y = 0; y < 3; y++) {
-      const uint32_t *row = m.rings[0] + (own - 2 + y) % BLOCK_RING * (BLOCK_PITCH * WORDS);
+      const uint32_t *row = m.rings[0] + from * ROW;
+      if (++from == BLOCK_RING) from = 0;
 #pragma unroll
-      for (int x = 0; x < 3; x++)
-#pragma unroll
-        for (int step = 0; step < STEPS; step++, right_at += 4 * 64) {
-          uint32_t left[4][4], right[4][2];
-#pragma unroll
-          for (int k = 0; k < 4; k += 2) {
-            const uint4 words = *(const uint4 *)(right_at + k * 64);
-            right[k][0] = words.x, right[k][1] = words.y, right[k + 1][0] = words.z, right[k + 1][1] = words.w;
-          }
-#pragma unroll
-          for (int k = 0; k < 4; k++) rs_rows(left[k], row + (places[x] ^ step * 8) + k * 16 * WORDS);
-#pragma unroll
-          for (int k = 0; k < 4; k++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) rs_multiply<PRECISION>(sums[k][e], left[k], right[e]);
-        }
+      for (int i = 1; i <= 3 * STEPS; i++) {
+        right += 4 * 64;
+        if (i < 3 * STEPS)
+          next.get(row + (places[i / STEPS] ^ i % STEPS * 8), right);
+        else if (y < 2)
+          next.get(m.rings[0] + from * ROW + places[0], right);
+        now.multiply(sums);
+        now = next;
+      }
     }
     out.put(p, m, s, own, 0, sums);
   }
