@@ -309,13 +309,12 @@ template <int PRECISION> struct last_layer {
     int from = (n * BLOCK_DOWN - 2) % BLOCK_RING;
 #pragma unroll
     for (int i = 0; i < BLOCK_DOWN + 2; i++) {
-      const uint32_t *row = m.rings[1] + from * (BLOCK_PITCH * WORDS);
 #pragma unroll
       for (int x = 0; x < 3; x++)
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
           uint32_t left[4];
-          rs_rows(left, row + (places[x] ^ step * 8));
+          rs_rows(left, m.rings[1] + ((from * (BLOCK_PITCH * WORDS) + places[x]) ^ step * 8)); // a row is a multiple of 16 words
 #pragma unroll
           for (int y = 0; y < 3; y++)
             if (i >= y && i - y < BLOCK_DOWN) rs_multiply<PRECISION>(sums[i - y], left, filter[y * 3 + x][step]);
