@@ -88,35 +88,46 @@ template <int PRECISION, int LAYER> struct activation {
     const bool halves = PRECISION == RS_CONVOLVE_BF16 && p.b.halves;
     const int64_t at = (int64_t)(s.first + y * p.width + s.left + x) * channels + channel_of<PRECISION>(0, lane % 4 * 2);
     float *to = place_of_value(p.b.kept[LAYER], halves ? at / 2 : at);
+    constexpr int TOGETHER = 2 * TILES < 4 ? 2 : 4; // by 8 pixels
 #pragma unroll
-    for (int k = 0; k < 2 * TILES; k++) { // 8 pixels
-      uint32_t words[2][2];
-      float values[2][4];
+    for (int group = 0; group < 2 * TILES; group += TOGETHER) {
+      uint32_t words[TOGETHER][2][2];
+      float values[TOGETHER][2][4];
 #pragma unroll
-      for (int n = 0; n < 2; n++) {
+      for (int i = 0; i < TOGETHER; i++) {
+        const int k = group + i;
 #pragma unroll
-        for (int i = 0; i < 4; i++) values[n][i] = residual_relu(sums[k / 2][2 * n + i / 2][k % 2 * 2 + i % 2] + bias[n][i]);
-        if (PRECISION == RS_CONVOLVE_TF32)
+        for (int n = 0; n < 2; n++) {
 #pragma unroll
-          for (int odd = 0; odd < 2; odd++)
-            *(uint2 *)(row + (places[odd] ^ 8 * n) + k * 8 * WORDS) =
-                make_uint2(residual_word(values[n][odd], most[n]), residual_word(values[n][odd + 2], most[n]));
-        else
+          for (int j = 0; j < 4; j++) values[i][n][j] = residual_relu(sums[k / 2][2 * n + j / 2][k % 2 * 2 + j % 2] + bias[n][j]);
+          if (PRECISION == RS_CONVOLVE_TF32)
 #pragma unroll
-          for (int odd = 0; odd < 2; odd++) words[n][odd] = rs_bf16(values[n][2 * odd], values[n][2 * odd + 1]) & most[n];
+            for (int odd = 0; odd < 2; odd++)
+              *(uint2 *)(row + (places[odd] ^ 8 * n) + k * 8 * WORDS) =
+                  make_uint2(residual_word(values[i][n][odd], most[n]), residual_word(values[i][n][odd + 2], most[n]));
+          else
+#pragma unroll
+            for (int odd = 0; odd < 2; odd++) words[i][n][odd] = rs_bf16(values[i][n][2 * odd], values[i][n][2 * odd + 1]) & most[n];
+        }
+        if (PRECISION == RS_CONVOLVE_BF16)
+#pragma unroll
+          for (int odd = 0; odd < 2; odd++) *(uint2 *)(row + places[odd] + k * 8 * WORDS) = make_uint2(words[i][0][odd], words[i][1][odd]);
       }
-      if (PRECISION == RS_CONVOLVE_BF16)
+      // The branch also keeps the compiler from making these numbers here, two in turn in the same registers, which stores are slow to read.
+      if (!keep) continue;
 #pragma unroll
-        for (int odd = 0; odd < 2; odd++) *(uint2 *)(row + places[odd] + k * 8 * WORDS) = make_uint2(words[0][odd], words[1][odd]);
-      if (halves) {
-        if ((unsigned)(x + k * 8) < kept[0]) residual_keep(to, words[0][0], words[0][1], words[1][0], words[1][1]);
-      } else
+      for (int i = 0; i < TOGETHER; i++) {
+        const int pixel = x + (group + i) * 8;
+        if (halves) {
+          if ((unsigned)pixel < kept[0]) residual_keep(to, words[i][0][0], words[i][0][1], words[i][1][0], words[i][1][1]);
+        } else
 #pragma unroll
-        for (int n = 0; n < 2; n++)
-          if ((unsigned)(x + k * 8) < kept[n])
-            residual_keep(to + n * 4 * PAIRS, __float_as_uint(values[n][0]), __float_as_uint(values[n][1]), __float_as_uint(values[n][2]),
-                          __float_as_uint(values[n][3]));
-      to = place_of_value(to, halves ? 4 * channels : 8 * channels);
+          for (int n = 0; n < 2; n++)
+            if ((unsigned)pixel < kept[n])
+              residual_keep(to + n * 4 * PAIRS, __float_as_uint(values[i][n][0]), __float_as_uint(values[i][n][1]),
+                            __float_as_uint(values[i][n][2]), __float_as_uint(values[i][n][3]));
+        to = place_of_value(to, halves ? 4 * channels : 8 * channels);
+      }
     }
     if (inside && s.left + x >= 0 && s.left + x + 16 * TILES - 8 < p.width) return;
 #pragma unroll 1
