@@ -149,7 +149,7 @@ template <int PRECISION> struct first_layer {
   uint32_t filter[9][4][2];
 
   __device__ inline first_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory), out(of) {
-    filter_words<9 * 4 * 2>(filter[0][0], m.rings[0]);
+    filter_words(filter, m.rings[0]);
   }
 
   __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
@@ -276,7 +276,7 @@ template <int PRECISION> struct last_layer {
 
   __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory) {
     const int lane = threadIdx.x % 32, columns = (int)p.b.x.channels[0];
-    filter_words<9 * STEPS * 2>(filter[0][0], m.rings[1]);
+    filter_words(filter, m.rings[1]);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
       const int column = lane % 4 * 2 + k;

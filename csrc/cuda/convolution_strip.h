@@ -117,11 +117,12 @@ template <int PARTS, class Word> __device__ inline void bring_filter(uint32_t *t
 }
 
 // A lane's words of such a filter, to keep.
-template <int WORDS> __device__ inline void filter_words(uint32_t *words, const uint32_t *from) {
+template <int STEPS> __device__ inline void filter_words(uint32_t (&words)[9][STEPS][2], const uint32_t *from) {
 #pragma unroll
-  for (int k = 0; k < WORDS; k += 4) {
-    const uint4 four = *(const uint4 *)(from + k * 32 + threadIdx.x % 32 * 4);
-    words[k] = four.x, words[k + 1] = four.y, words[k + 2] = four.z, words[k + 3] = four.w;
+  for (int k = 0; k < 9 * STEPS; k += 2) {
+    const uint4 four = *(const uint4 *)(from + k * 64 + threadIdx.x % 32 * 4);
+    words[k / STEPS][k % STEPS][0] = four.x, words[k / STEPS][k % STEPS][1] = four.y;
+    words[k / STEPS][k % STEPS + 1][0] = four.z, words[k / STEPS][k % STEPS + 1][1] = four.w;
   }
 }
 
