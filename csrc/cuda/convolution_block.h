@@ -88,35 +88,46 @@ template <int PRECISION, int LAYER> struct activation {
     const bool halves = PRECISION == RS_CONVOLVE_BF16 && p.b.halves;
     const int64_t at = (int64_t)(s.first + y * p.width + s.left + x) * channels + channel_of<PRECISION>(0, lane % 4 * 2);
     float *to = place_of_value(p.b.kept[LAYER], halves ? at / 2 : at);
+    constexpr int TOGETHER = 2 * TILES < 4 ? 2 : 4; // by 8 pixels
 #pragma unroll
-    for (int k = 0; k < 2 * TILES; k++) { // 8 pixels
-      uint32_t words[2][2];
-      float values[2][4];
+    for (int group = 0; group < 2 * TILES; group += TOGETHER) {
+      uint32_t words[TOGETHER][2][2];
+      float values[TOGETHER][2][4];
 #pragma unroll
-      for (int n = 0; n < 2; n++) {
+      for (int i = 0; i < TOGETHER; i++) {
+        const int k = group + i;
 #pragma unroll
-        for (int i = 0; i < 4; i++) values[n][i] = residual_relu(sums[k / 2][2 * n + i / 2][k % 2 * 2 + i % 2] + bias[n][i]);
-        if (PRECISION == RS_CONVOLVE_TF32)
+        for (int n = 0; n < 2; n++) {
 #pragma unroll
-          for (int odd = 0; odd < 2; odd++)
-            *(uint2 *)(row + (places[odd] ^ 8 * n) + k * 8 * WORDS) =
-                make_uint2(residual_word(values[n][odd], most[n]), residual_word(values[n][odd + 2], most[n]));
-        else
+          for (int j = 0; j < 4; j++) values[i][n][j] = residual_relu(sums[k / 2][2 * n + j / 2][k % 2 * 2 + j % 2] + bias[n][j]);
+          if (PRECISION == RS_CONVOLVE_TF32)
 #pragma unroll
-          for (int odd = 0; odd < 2; odd++) words[n][odd] = rs_bf16(values[n][2 * odd], values[n][2 * odd + 1]) & most[n];
+            for (int odd = 0; odd < 2; odd++)
+              *(uint2 *)(row + (places[odd] ^ 8 * n) + k * 8 * WORDS) =
+                  make_uint2(residual_word(values[i][n][odd], most[n]), residual_word(values[i][n][odd + 2], most[n]));
+          else
+#pragma unroll
+            for (int odd = 0; odd < 2; odd++) words[i][n][odd] = rs_bf16(values[i][n][2 * odd], values[i][n][2 * odd + 1]) & most[n];
+        }
+        if (PRECISION == RS_CONVOLVE_BF16)
+#pragma unroll
+          for (int odd = 0; odd < 2; odd++) *(uint2 *)(row + places[odd] + k * 8 * WORDS) = make_uint2(words[i][0][odd], words[i][1][odd]);
       }
-      if (PRECISION == RS_CONVOLVE_BF16)
+      // The branch also keeps the compiler from making these numbers here, two in turn in the same registers, which stores are slow to read.
+      if (!keep) continue;
 #pragma unroll
-        for (int odd = 0; odd < 2; odd++) *(uint2 *)(row + places[odd] + k * 8 * WORDS) = make_uint2(words[0][odd], words[1][odd]);
-      if (halves) {
-        if ((unsigned)(x + k * 8) < kept[0]) residual_keep(to, words[0][0], words[0][1], words[1][0], words[1][1]);
-      } else
+      for (int i = 0; i < TOGETHER; i++) {
+        const int pixel = x + (group + i) * 8;
+        if (halves) {
+          if ((unsigned)pixel < kept[0]) residual_keep(to, words[i][0][0], words[i][0][1], words[i][1][0], words[i][1][1]);
+        } else
 #pragma unroll
-        for (int n = 0; n < 2; n++)
-          if ((unsigned)(x + k * 8) < kept[n])
-            residual_keep(to + n * 4 * PAIRS, __float_as_uint(values[n][0]), __float_as_uint(values[n][1]), __float_as_uint(values[n][2]),
-                          __float_as_uint(values[n][3]));
-      to = place_of_value(to, halves ? 4 * channels : 8 * channels);
+          for (int n = 0; n < 2; n++)
+            if ((unsigned)pixel < kept[n])
+              residual_keep(to + n * 4 * PAIRS, __float_as_uint(values[i][n][0]), __float_as_uint(values[i][n][1]),
+                            __float_as_uint(values[i][n][2]), __float_as_uint(values[i][n][3]));
+        to = place_of_value(to, halves ? 4 * channels : 8 * channels);
+      }
     }
     if (inside && s.left + x >= 0 && s.left + x + 16 * TILES - 8 < p.width) return;
 #pragma unroll 1
@@ -128,25 +139,35 @@ template <int PRECISION, int LAYER> struct activation {
 };
 
 // The first convolution: rows 4 n - 2 ... 4 n + 1 of its activation in turn n. A warp has 16 pixels of the rows: a row that it reads serves
-// three rows of products. Sums are in the order of rows, columns and channels of the filter, here and below.
+// three rows of products. Sums are in the order of rows, columns and channels of the filter, here and below. It is the first to be done in
+// a turn, so it is its threads that send x.
 template <int PRECISION> struct first_layer {
   const residual &p;
   const residual_memory<PRECISION> &m;
+  x_sender<PRECISION> x;
   activation<PRECISION, 0> out;
   uint32_t filter[9][4][2];
 
-  __device__ inline first_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), out(of) {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < 9 * 4 * 2; i++)
-      filter[i / 8][i / 2 % 4][i % 2] = filter_word<PRECISION>(p.b.filters[0], p.channels, (int)p.b.channels[0], i / 8,
-                                                               lane % 4 * 2 + i % 2, channel_of<PRECISION>(i / 2 % 4, lane / 4));
+  __device__ inline first_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory), out(of) {
+    filter_words(filter, m.rings[0]);
   }
 
-  __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
+  __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
+    bring_filter<2>(m.rings[0], [&](int tap, int part, int i) { // where there is no activation yet
+      return filter_word<PRECISION>(p.b.filters[0], p.channels, (int)p.b.channels[0], tap, i / 4 % 4 * 2 + i % 2,
+                                    channel_of<PRECISION>(part * 2 + i / 2 % 2, i / 16));
+    });
+  }
+
+  __device__ static inline void begin(const residual &p, const residual_memory<PRECISION> &m, const residual_segment &s) {
+    const x_sender<PRECISION> x(p, m);
+#pragma unroll 1
+    for (int n = 0; n < 2; n++) x.send(s, n);
+  }
 
   __device__ inline void go(const residual_segment &s, int n) const {
     if (n >= s.groups) return;
+    if (n + 2 <= s.groups) x.send(s, n + 2);
     const int lane = threadIdx.x % 32, first = threadIdx.x % BLOCK_ROLE / 32 * 16;
 #pragma unroll 1 // two rows at a time: filters leave no registers for the sums of more
     for (int first_row = 0; first_row < BLOCK_DOWN; first_row += 2) {
@@ -167,6 +188,7 @@ template <int PRECISION> struct first_layer {
         if (i >= 2) out.put(p, m, s, n * BLOCK_DOWN + first_row + i - 2, first, sums[i - 2]);
       }
     }
+    residual_arrived();
   }
 };
 
@@ -178,17 +200,39 @@ template <int PRECISION> struct middle_layer {
   activation<PRECISION, 1> out;
   unsigned places[3];
 
+  // What 16 products take, which comes while those before them are made.
+  struct step_words {
+    uint32_t left[4][4], right[4][2];
+
+    __device__ inline void get(const uint32_t *left_at, const uint32_t *right_at) {
+#pragma unroll
+      for (int k = 0; k < 4; k += 2) {
+        const uint4 words = *(const uint4 *)(right_at + k * 64);
+        right[k][0] = words.x, right[k][1] = words.y, right[k + 1][0] = words.z, right[k + 1][1] = words.w;
+      }
+#pragma unroll
+      for (int k = 0; k < 4; k++) rs_rows(left[k], left_at + k * 16 * WORDS);
+    }
+
+    __device__ inline void multiply(float (&sums)[4][4][4]) const {
+#pragma unroll
+      for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) rs_multiply<PRECISION>(sums[k][e], left[k], right[e]);
+    }
+  };
+
   __device__ inline middle_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), out(of) {
-    const int i = threadIdx.x % BLOCK_ROLE, lane = i % 32;
-    uint32_t words[9 * STEPS * 2]; // all on their way at once
-#pragma unroll
-    for (int k = 0; k < 9 * STEPS * 2; k++)
-      words[k] = filter_word<PRECISION>(p.b.filters[1], (int)p.b.channels[0], (int)p.b.channels[1], k / 2 / STEPS,
-                                        k / 2 % STEPS * 8 + i / 4 % 4 * 2 + i % 2, channel_of<PRECISION>(k % 2 * 2 + i / 2 % 2, i / 16));
-#pragma unroll
-    for (int k = 0; k < 9 * STEPS * 2; k++) m.filter[k * BLOCK_ROLE + i] = words[k];
+    const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int x = 0; x < 3; x++) places[x] = words_place<WORDS>(lane % 16 + x, lane / 16);
+  }
+
+  __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
+    bring_filter<STEPS * 2>(m.filter, [&](int tap, int part, int i) {
+      return filter_word<PRECISION>(p.b.filters[1], (int)p.b.channels[0], (int)p.b.channels[1], tap, part / 2 * 8 + i / 4 % 4 * 2 + i % 2,
+                                    channel_of<PRECISION>(part % 2 * 2 + i / 2 % 2, i / 16));
+    });
   }
 
   __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
@@ -196,50 +240,43 @@ template <int PRECISION> struct middle_layer {
   __device__ inline void go(const residual_segment &s, int n) const {
     const int own = (n - 1) * BLOCK_DOWN + threadIdx.x % BLOCK_ROLE / 32;
     if (own < 2 || own - 3 > s.rows || n > s.groups) return; // nobody reads it
+    constexpr int ROW = BLOCK_PITCH * WORDS;
     float sums[4][4][4] = {};
-    const uint32_t *right_at = m.filter + threadIdx.x % 32 * 4;
+    step_words now, next;
+    const uint32_t *right = m.filter + threadIdx.x % 32 * 4;
+    int from = (own - 2) % BLOCK_RING;
+    now.get(m.rings[0] + from * ROW + places[0], right);
 #pragma unroll 1
     for (int y = 0; y < 3; y++) {
-      const uint32_t *row = m.rings[0] + (own - 2 + y) % BLOCK_RING * (BLOCK_PITCH * WORDS);
+      const uint32_t *row = m.rings[0] + from * ROW;
+      if (++from == BLOCK_RING) from = 0;
 #pragma unroll
-      for (int x = 0; x < 3; x++)
-#pragma unroll
-        for (int step = 0; step < STEPS; step++, right_at += 4 * 64) {
-          uint32_t left[4][4], right[4][2];
-#pragma unroll
-          for (int k = 0; k < 4; k += 2) {
-            const uint4 words = *(const uint4 *)(right_at + k * 64);
-            right[k][0] = words.x, right[k][1] = words.y, right[k + 1][0] = words.z, right[k + 1][1] = words.w;
-          }
-#pragma unroll
-          for (int k = 0; k < 4; k++) rs_rows(left[k], row + (places[x] ^ step * 8) + k * 16 * WORDS);
-#pragma unroll
-          for (int k = 0; k < 4; k++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) rs_multiply<PRECISION>(sums[k][e], left[k], right[e]);
-        }
+      for (int i = 1; i <= 3 * STEPS; i++) {
+        right += 4 * 64;
+        if (i < 3 * STEPS)
+          next.get(row + (places[i / STEPS] ^ i % STEPS * 8), right);
+        else if (y < 2)
+          next.get(m.rings[0] + from * ROW + places[0], right);
+        now.multiply(sums);
+        now = next;
+      }
     }
     out.put(p, m, s, own, 0, sums);
   }
 };
 
-// The last convolution: rows 4 n - 12 ... 4 n - 9 of the result in turn n, 16 pixels a warp. It has the fewest other things to do, so it is
-// its threads that send x.
+// The last convolution: rows 4 n - 12 ... 4 n - 9 of the result in turn n, 16 pixels a warp.
 template <int PRECISION> struct last_layer {
   static constexpr int WORDS = residual_memory<PRECISION>::WORDS, STEPS = residual_memory<PRECISION>::STEPS;
   const residual &p;
   const residual_memory<PRECISION> &m;
-  x_sender<PRECISION> x;
   uint32_t filter[9][STEPS][2];
   unsigned places[3];
   float bias[2];
 
-  __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory), x(of, memory) {
+  __device__ inline last_layer(const residual &of, const residual_memory<PRECISION> &memory) : p(of), m(memory) {
     const int lane = threadIdx.x % 32, columns = (int)p.b.x.channels[0];
-#pragma unroll
-    for (int i = 0; i < 9 * STEPS * 2; i++)
-      filter[i / 2 / STEPS][i / 2 % STEPS][i % 2] = filter_word<PRECISION>(p.b.filters[2], (int)p.b.channels[1], columns, i / 2 / STEPS,
-                                                                           i / 2 % STEPS * 8 + lane % 4 * 2 + i % 2, lane / 4);
+    filter_words(filter, m.rings[1]);
 #pragma unroll
     for (int k = 0; k < 2; k++) {
       const int column = lane % 4 * 2 + k;
@@ -249,14 +286,16 @@ template <int PRECISION> struct last_layer {
     for (int x = 0; x < 3; x++) places[x] = words_place<WORDS>(threadIdx.x % BLOCK_ROLE / 32 * 16 + lane % 16 + x, lane / 16);
   }
 
-  __device__ static inline void begin(const residual &p, const residual_memory<PRECISION> &m, const residual_segment &s) {
-    const x_sender<PRECISION> x(p, m);
-#pragma unroll 1
-    for (int n = 0; n < 2; n++) x.send(s, n);
+  __device__ static inline void bring(const residual &p, const residual_memory<PRECISION> &m) {
+    bring_filter<STEPS / 2>(m.rings[1], [&](int tap, int part, int i) { // where there is no activation yet
+      return filter_word<PRECISION>(p.b.filters[2], (int)p.b.channels[1], (int)p.b.x.channels[0], tap,
+                                    (part * 2 + i / 2 % 2) * 8 + i / 4 % 4 * 2 + i % 2, i / 16);
+    });
   }
 
+  __device__ static inline void begin(const residual &, const residual_memory<PRECISION> &, const residual_segment &) {}
+
   __device__ inline void go(const residual_segment &s, int n) const {
-    if (n + 2 <= s.groups) x.send(s, n + 2);
     if (n > 2 && p.b.out) put(s, n - 2);
   }
 
@@ -281,13 +320,12 @@ template <int PRECISION> struct last_layer {
     int from = (n * BLOCK_DOWN - 2) % BLOCK_RING;
 #pragma unroll
     for (int i = 0; i < BLOCK_DOWN + 2; i++) {
-      const uint32_t *row = m.rings[1] + from * (BLOCK_PITCH * WORDS);
 #pragma unroll
       for (int x = 0; x < 3; x++)
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
           uint32_t left[4];
-          rs_rows(left, row + (places[x] ^ step * 8));
+          rs_rows(left, m.rings[1] + ((from * (BLOCK_PITCH * WORDS) + places[x]) ^ step * 8)); // a row is a multiple of 16 words
 #pragma unroll
           for (int y = 0; y < 3; y++)
             if (i >= y && i - y < BLOCK_DOWN) rs_multiply<PRECISION>(sums[i - y], left, filter[y * 3 + x][step]);

@@ -102,6 +102,30 @@ __device__ inline uint32_t filter_word(const float *filter, int channels, int co
   return PER == 1 ? rs_tf32(low) : rs_bf16(low, high);
 }
 
+// Brings a filter of 3 x 3 taps to shared memory, PARTS times [lane][4] words a tap, of which `word(tap, part, thread)` makes one. In a
+// loop: instructions that run but once come more slowly than what they load.
+template <int PARTS, class Word> __device__ inline void bring_filter(uint32_t *to, Word word) {
+  const int i = threadIdx.x % BLOCK_ROLE;
+#pragma unroll 1
+  for (int tap = 0; tap < 9; tap += 3) {
+    uint32_t words[3 * PARTS]; // all on their way at once
+#pragma unroll
+    for (int k = 0; k < 3 * PARTS; k++) words[k] = word(tap + k / PARTS, k % PARTS, i);
+#pragma unroll
+    for (int k = 0; k < 3 * PARTS; k++) to[(tap * PARTS + k) * BLOCK_ROLE + i] = words[k];
+  }
+}
+
+// A lane's words of such a filter, to keep.
+template <int STEPS> __device__ inline void filter_words(uint32_t (&words)[9][STEPS][2], const uint32_t *from) {
+#pragma unroll
+  for (int k = 0; k < 9 * STEPS; k += 2) {
+    const uint4 four = *(const uint4 *)(from + k * 64 + threadIdx.x % 32 * 4);
+    words[k / STEPS][k % STEPS][0] = four.x, words[k / STEPS][k % STEPS][1] = four.y;
+    words[k / STEPS][k % STEPS + 1][0] = four.z, words[k / STEPS][k % STEPS + 1][1] = four.w;
+  }
+}
+
 // How a thread of 128 sends x: two channels of a pixel, and of those 32 and 64 behind it. So a warp's numbers meet no bank twice.
 template <int PRECISION> struct x_sender {
   const residual &p;
@@ -148,13 +172,14 @@ template <class ROLE, class MEMORY> __device__ inline void go_down(const residua
   int job = blockIdx.x;
   residual_segment s = segment_at(p, job);
   ROLE::begin(p, m, s);
-  const ROLE role(p, m); // brings its filter while x is on its way
+  ROLE::bring(p, m); // its filter, while x is on its way
+  residual_barrier();
+  const ROLE role(p, m);
   for (;;) {
     residual_arrived();
     residual_barrier();
     for (int turn = 0; turn < s.groups + 2; turn++) {
-      role.go(s, turn);
-      residual_arrived();
+      role.go(s, turn); // what it has sent has arrived
       residual_barrier();
     }
     job += gridDim.x;
