@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Beam, coneBeam, DeviceArray, device, operator, type Volume, volume } from "../lib/index.ts";
-import { check, data } from "./support/precision.ts";
+import { check, checkEpilogues, data } from "./support/precision.ts";
 import { promise } from "./support/promise.ts";
-import { relativeL2 } from "./support/random.ts";
 
 const on = { device: device() };
 const onGpu = on.device.name !== "cpu";
@@ -93,29 +92,7 @@ describe("half-precision cone beams", () => {
   it("add, subtract, weigh and clamp in batches as those of float32 do, and repeat bit by bit", () => {
     const [object, beam] = halved["an odd number of views, odd sizes"]!;
     using A = operator(object, beam, rules);
-    using F = operator(object, beam, { law: "astra" });
-    const batch = (shape: readonly number[]) => [2, ...shape];
-    using x = DeviceArray.uniform(batch(A.domainShape), { seed: 1, ...on });
-    using y = DeviceArray.uniform(batch(A.rangeShape), { seed: 2, ...on });
-    using weights = DeviceArray.uniform(A.rangeShape, { seed: 3, minimum: -0.5, ...on });
-    using scale = DeviceArray.uniform(A.domainShape, { seed: 4, ...on });
-    const [half, float32, again] = [A, F, A].map((P) => {
-      using sums = DeviceArray.uniform(batch(A.rangeShape), { seed: 5, ...on });
-      using backs = DeviceArray.uniform(batch(A.domainShape), { seed: 6, ...on });
-      using squares = DeviceArray.zeros([4], on);
-      using residual = P.residual(x, y, { weights, norm: squares });
-      using updated = x.clone();
-      P.update(updated, y, { scale, relaxation: 0.1, minimum: 0.2, maximum: 2 });
-      P(x, { out: sums, accumulate: true });
-      P.T(y, { out: backs, accumulate: true });
-      const norms = new Float64Array(squares.readSync().buffer);
-      return [sums, backs, residual, updated].map((array) => array.readSync()).concat([Float32Array.from(norms)]);
-    });
-    assert.deepEqual(again, half);
-    for (const [i, result] of half!.entries()) {
-      const error = relativeL2(result, float32![i]!);
-      assert.ok(error <= promise.half, `${["forward", "back", "residual", "update", "norm"][i]}: ${error}`);
-    }
+    checkEpilogues(A, promise.half);
   });
 
   it("pass on what is not finite to those that see it, and leave the rest as it is", () => {

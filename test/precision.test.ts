@@ -13,7 +13,7 @@ import {
   sirt,
   volume,
 } from "../lib/index.ts";
-import { check, data } from "./support/precision.ts";
+import { check, checkEpilogues, data } from "./support/precision.ts";
 import { promise } from "./support/promise.ts";
 import { relativeL2 } from "./support/random.ts";
 
@@ -207,32 +207,11 @@ describe("operators of lower precision", () => {
     }
   });
 
-  it("add, subtract, weigh and clamp as those of float32 do", () => {
+  it("add, subtract, weigh and clamp as those of float32 do, and repeat bit by bit", () => {
     using A = operator(volume({ shape: [18, 9, 12] }), parallelBeam({ angleCount: 5, detectorShape: [18, 16] }), {
       precision: "high",
     });
-    using F = operator(A.volume, A.beam);
-    const batch = (shape: readonly number[]) => [2, ...shape];
-    using x = DeviceArray.uniform(batch(A.domainShape), { seed: 1, ...on });
-    using y = DeviceArray.uniform(batch(A.rangeShape), { seed: 2, ...on });
-    using weights = DeviceArray.uniform(A.rangeShape, { seed: 3, minimum: -0.5, ...on });
-    using scale = DeviceArray.uniform(A.domainShape, { seed: 4, ...on });
-    const results = [A, F].map((P) => {
-      using sums = DeviceArray.uniform(batch(A.rangeShape), { seed: 5, ...on });
-      using backs = DeviceArray.uniform(batch(A.domainShape), { seed: 6, ...on });
-      using squares = DeviceArray.zeros([4], on);
-      using residual = P.residual(x, y, { weights, norm: squares });
-      using updated = x.clone();
-      P.update(updated, y, { scale, relaxation: 0.1, minimum: 0.2, maximum: 2 });
-      P(x, { out: sums, accumulate: true });
-      P.T(y, { out: backs, accumulate: true });
-      const norms = new Float64Array(squares.readSync().buffer);
-      return [sums, backs, residual, updated].map((array) => array.readSync()).concat([Float32Array.from(norms)]);
-    });
-    for (const [i, result] of results[0]!.entries()) {
-      const error = relativeL2(result, results[1]![i]!);
-      assert.ok(error <= promise.high, `${["forward", "back", "residual", "update", "norm"][i]}: ${error}`);
-    }
+    checkEpilogues(A, promise.high);
   });
 
   for (const precision of lower)

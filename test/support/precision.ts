@@ -46,3 +46,34 @@ export function check(
   assert.ok(back <= most, `back error ${back}: ${what}`);
   if (A.law === "exact") assert.ok(gap <= most, `adjoint gap ${gap}: ${what}`);
 }
+
+/** Everything that an operator does with its results, on a batch of two: forward and back added, residual, update, the residual's norm. */
+function epilogues(A: Operator): Float32Array[] {
+  const on = { device: A.device };
+  const batch = (shape: readonly number[]) => [2, ...shape];
+  using x = DeviceArray.uniform(batch(A.domainShape), { seed: 1, ...on });
+  using y = DeviceArray.uniform(batch(A.rangeShape), { seed: 2, ...on });
+  using weights = DeviceArray.uniform(A.rangeShape, { seed: 3, minimum: -0.5, ...on });
+  using scale = DeviceArray.uniform(A.domainShape, { seed: 4, ...on });
+  using sums = DeviceArray.uniform(batch(A.rangeShape), { seed: 5, ...on });
+  using backs = DeviceArray.uniform(batch(A.domainShape), { seed: 6, ...on });
+  using squares = DeviceArray.zeros([4], on);
+  using residual = A.residual(x, y, { weights, norm: squares });
+  using updated = x.clone();
+  A.update(updated, y, { scale, relaxation: 0.1, minimum: 0.2, maximum: 2 });
+  A(x, { out: sums, accumulate: true });
+  A.T(y, { out: backs, accumulate: true });
+  const norms = new Float64Array(squares.readSync().buffer);
+  return [sums, backs, residual, updated].map((array) => array.readSync()).concat([Float32Array.from(norms)]);
+}
+
+/** Epilogues of the operator against those of `float32` on the same device, and the same bits when they are made again. */
+export function checkEpilogues(A: Operator, most: number): void {
+  using F = operator(A.volume, A.beam, { law: A.law, device: A.device });
+  const [results, expected] = [epilogues(A), epilogues(F)];
+  assert.deepEqual(epilogues(A), results);
+  for (const [i, result] of results.entries()) {
+    const error = relativeL2(result, expected[i]!);
+    assert.ok(error <= most, `${["forward", "back", "residual", "update", "norm"][i]}: ${error}`);
+  }
+}
