@@ -72,7 +72,7 @@ RS_WEAK int32_t rs_cuda_tensor_residual_fits(int32_t device, int64_t precision);
 RS_WEAK int32_t rs_cuda_tensor_convolve_depthwise(rs_operation *operation, void *arguments);
 RS_WEAK int32_t rs_cuda_tensor_product(rs_operation *operation, void *arguments);
 
-RS_WEAK const rs_family *const *rs_cuda_families(int32_t law); // as rs_families
+RS_WEAK const rs_family *const *rs_cuda_families(int32_t device, int32_t law); // as rs_families
 
 #ifdef __cplusplus
 }

@@ -40,7 +40,7 @@ static const target *choose(void) { return &plain; }
 #endif
 
 const rs_family *const *rs_families(int32_t device, int32_t law) {
-  if (device != RS_CPU) return rs_cuda_families(law);
+  if (device != RS_CPU) return rs_cuda_families(device, law);
   return law == RS_EXACT ? choose()->exact : choose()->astra;
 }
 

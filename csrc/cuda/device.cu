@@ -30,7 +30,7 @@ struct gpu {
   int32_t device = 0; // from 1
   bool started = false;
   char name[320] = "";
-  int multiprocessors = 0;
+  int multiprocessors = 0, capability = 0;
   int64_t shared = 0;
   cudaStream_t own = nullptr, stream = nullptr;
   void *scratch = nullptr;
@@ -125,6 +125,7 @@ int32_t start(gpu &g, int32_t device) {
   if (status) return status;
   g.stream = g.own;
   g.multiprocessors = properties.multiProcessorCount;
+  g.capability = 10 * properties.major + properties.minor;
   g.shared = (int64_t)properties.sharedMemPerBlockOptin;
   snprintf(g.name, sizeof g.name, "%.200s, %d multiprocessors, %.1f GiB, compute capability %d.%d", properties.name,
            properties.multiProcessorCount, (double)properties.totalGlobalMem / (1 << 30), properties.major, properties.minor);
@@ -329,6 +330,8 @@ cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
 #endif
 
 int rs_cuda_multiprocessors(int32_t device) { return of(device).multiprocessors; }
+
+int rs_cuda_capability(int32_t device) { return of(device).capability; }
 
 int64_t rs_cuda_shared(int32_t device) { return of(device).shared; }
 

@@ -17,6 +17,7 @@ int32_t rs_cuda_status(cudaError_t error, const char *what);
 // The stream and the multiprocessors of the device an operation runs on.
 cudaStream_t rs_cuda_stream(const rs_operation *operation);
 int rs_cuda_multiprocessors(int32_t device);
+int rs_cuda_capability(int32_t device); // 80 for compute capability 8.0
 
 // Bytes of shared memory that a block may have: 227 KiB (compute capability 9.0, 10.x), 163 (8.0), 99 (8.6, 8.9, 12.x) or 64 (7.5).
 int64_t rs_cuda_shared(int32_t device);

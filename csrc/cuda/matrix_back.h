@@ -1,27 +1,29 @@
 // matrix_back.h: back projection of the `rs_matrix_cuda` family.
 //
 // A block owns STACK_SIDE x STACK_SIDE voxels of a chunk of lanes, a warp a tile of 4 x 4 of them, in registers until the last view. The
-// columns that the block sees come in loads of four units. A unit is 8 columns of a view, from the first one that a tile sees; a view
-// whose columns lie close together has several units, 8 columns apart.
+// columns that the block sees come in loads of four units. A unit is 8 columns of a view, from the first one that a tile sees. A view
+// whose columns lie less than a voxel apart has several units, 8 columns apart, and each of them twice: a voxel meets more than two of
+// four columns, so one has the first two of every four, one the others.
 #pragma once
 #include "matrix_pack.h"
 #include "matrix_ring.h"
 
-constexpr int MATRIX_UNITS = 4; // of a load
-constexpr int MATRIX_FOUND = 8; // loads whose windows a warp finds at a time, a lane a unit
+constexpr int MATRIX_UNITS = MATRIX_GROUP; // of a load
+constexpr int MATRIX_FOUND = 8;            // loads whose windows a warp finds at a time, a lane a unit
 static_assert(MATRIX_FOUND * MATRIX_UNITS == 32 && matrix_ahead(MATRIX_SLOTS) <= MATRIX_FOUND, "windows must be found in time");
 
 struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
+  float least, most;   // of four columns, the first whose weight it may take
 };
 
 // The columns of a unit that a block sees, as it lies in shared memory. Positions count from the first column that the block sees of the
 // view, on the detector or not: the same numbers in all units of a view, so that rounding cannot part one from the next.
-template <class Law> struct matrix_window {
+template <class Law> struct alignas(16) matrix_window {
   float corner, along_y, along_x;  // voxel (y, x) of the block lies at corner + along_y y + along_x x
-  float pitch;                     // voxels between columns
+  float begin, shift;              // floor(p + begin) + shift is the first column of a tile whose voxel (0, 0) lies at p
+  float pitch, least, most;        // voxels between columns; of a matrix_unit
   float texel[3], from;            // law astra: column32 of an astra_view, for (y, x, 1), and where positions begin in it
-  float begin, shift;              // floor(p + begin) + shift is the first column of a tile whose least position is p
   int32_t count, view, low, ahead; // columns, the first of them, and how far that lies from where positions begin
 };
 constexpr int MATRIX_WINDOWS = 4 * MATRIX_FOUND * MATRIX_UNITS; // those in use, and as many to come
@@ -60,6 +62,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   const int64_t chunk = blockIdx.y;
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
   const int y = blockIdx.x / tiles * STACK_SIDE, x = blockIdx.x % tiles * STACK_SIDE;
+  const matrix_address ring_at = matrix_hold(&ring), rows_at = matrix_hold(rows);
   packed += chunk * plane.views * plane.columns * RECORD;
 
   auto find = [&](int32_t load) {
@@ -74,11 +77,13 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
         window = {(float)(reach.corner - begin),
                   (float)view.along_y,
                   (float)view.along_x,
+                  3 * (fminf((float)view.along_y, 0) + fminf((float)view.along_x, 0)) + 1 - 1 / view.pitch,
+                  (float)unit.shift,
                   view.pitch,
+                  unit.least,
+                  unit.most,
                   {},
                   (float)begin + 0.5f,
-                  1 - 1 / view.pitch,
-                  (float)unit.shift,
                   min((int32_t)(last - first) + 1, columns),
                   unit.view,
                   (int32_t)first,
@@ -96,22 +101,21 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
                 packed + ((int64_t)window.view * plane.columns + window.low) * RECORD, window.count * RECORD);
   };
 
-  const float top = warp / 4 * 4, left = warp % 4 * 4; // of the tile
-  const float y_middle = y + top + g / 4 - 0.5f * (plane.ny - 1), x_middle = x + left + g % 4 - 0.5f * (plane.nx - 1);
-  auto rounded = [&](const matrix_window<Law> &window, int rows) { // law astra: as its column_of
-    const float texel = fmaf(y_middle + rows, window.texel[0], fmaf(x_middle, window.texel[1], window.texel[2]));
-    return floorf(fmaf(texel, 256, 0.5f)) * (1 / 256.0f) - window.from;
+  auto find_and_send = [&](int32_t load, int slot) {
+    if (load % MATRIX_FOUND == 0) find(load + MATRIX_FOUND);
+    send(load, slot);
   };
-  // The weights of a unit; returns the tile's first column in the window.
-  auto weigh = [&](const matrix_window<Law> &window, unsigned *high, unsigned *low) {
-    const float row = window.along_y * top + window.corner, corner = window.along_x * left + row;
-    const float least = corner + 3 * (fminf(window.along_y, 0) + fminf(window.along_x, 0));
-    const float first = floorf(least + window.begin) + window.shift;
-    float place = window.along_x * (left + g % 4) + (window.along_y * (g / 4) + row) - (first + 2 * q), next = 2 * window.along_y + place;
-    if constexpr (Law::ROUNDED) place = rounded(window, 0) - (first + 2 * q), next = rounded(window, 2) - (first + 2 * q);
-    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * place, window.pitch, high[0], low[0]);
-    matrix_weigh<SPLIT_WEIGHTS>(window.pitch * next, window.pitch, high[1], low[1]);
-    return (int)first - window.ahead;
+
+  const float top = warp / 4 * 4, left = warp % 4 * 4;    // of the tile
+  auto first_of = [&](const matrix_window<Law> &window) { // the tile's first column
+    return floorf(window.along_x * left + (window.along_y * top + window.corner) + window.begin) + window.shift;
+  };
+  const float y_in = top + g / 4, x_in = left + g % 4; // of row g in the block; row g + 8 is two voxels on along y
+  const float y_middle = y + y_in - 0.5f * (plane.ny - 1), x_middle = x + x_in - 0.5f * (plane.nx - 1);
+  auto position = [&](const matrix_window<Law> &window, float rows) {
+    if constexpr (!Law::ROUNDED) return window.along_x * x_in + (window.along_y * (y_in + rows) + window.corner);
+    const float texel = fmaf(y_middle + rows, window.texel[0], fmaf(x_middle, window.texel[1], window.texel[2])); // as its column_of
+    return floorf(fmaf(texel, 256, 0.5f)) * (1 / 256.0f) - window.from;
   };
 
   const int32_t loads = (count + MATRIX_UNITS - 1) / MATRIX_UNITS;
@@ -124,22 +128,27 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   matrix_kept<TILES> kept;
   if (SPLIT) matrix_forget(kept);
 #pragma unroll 1
-  for (matrix_place at; at.load < loads; matrix_release(ring, at, loads, slots, MATRIX_WARPS, MATRIX_FOUND, find, send)) {
+  for (matrix_place at; at.load < loads; matrix_release(ring_at, at, loads, slots, find_and_send)) {
     const matrix_window<Law> *window = windows + at.load * MATRIX_UNITS % MATRIX_WINDOWS;
-    matrix_wait(&ring.full[at.slot], at.phase);
-#pragma unroll 1 // the weights of one pair at a time, so that registers are left for rows on their way
-    for (int p = 0; p < MATRIX_UNITS / 2; p++) {
-      matrix_weights weights;
-      const matrix_window<Law> &first = window[2 * p], &second = window[2 * p + 1];
-      const int in_first = weigh(first, weights.high, weights.low);
-      const int in_second = weigh(second, weights.high + 2, weights.low + 2);
-      const int place = (lane & 8 ? in_second : in_first) + lane % 8;
-      const bool there = (unsigned)place < (unsigned)(lane & 8 ? second.count : first.count);
-      const int record = MATRIX_ZEROS + (at.slot * MATRIX_UNITS + 2 * p + (lane >> 3 & 1)) * columns + place;
-      const int row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
-      matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, matrix_address_of(rows + row));
+    matrix_weights weights;
+    unsigned chosen[4];
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+      const matrix_window<Law> &unit = window[2 * n + q / 2];
+      const float first = first_of(unit) + q % 2 * 4;
+#pragma unroll
+      for (int k = 2 * n; k < 2 * n + 2; k++)
+        chosen[k] = matrix_weigh<SPLIT_WEIGHTS>(position(unit, k % 2 * 2) - first, unit.pitch, unit.least, unit.most, weights.high[k],
+                                                weights.low[k]);
     }
-    if (SPLIT && (at.load + warp) % (MATRIX_CHAIN / (MATRIX_UNITS / 2)) == 0) matrix_keep(kept, sum); // one warp after the other
+    weights.places = matrix_places(chosen);
+    const matrix_window<Law> &mine = window[lane / 8];
+    const int place = (int)first_of(mine) - mine.ahead + lane % 8;
+    const int record = MATRIX_ZEROS + (at.slot * MATRIX_UNITS + lane / 8) * columns + place;
+    const int row = (unsigned)place < (unsigned)mine.count ? record : record & (MATRIX_ZEROS - 1);
+    matrix_wait(matrix_full(ring_at, at.slot), at.phase);
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row * RECORD);
+    if (SPLIT && (at.load + warp) % MATRIX_CHAIN == 0) matrix_keep(kept, sum); // one warp after the other
   }
   if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile

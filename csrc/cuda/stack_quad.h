@@ -117,7 +117,7 @@ __device__ static inline void stack_expect_lanes(stack_arrival *arrival, int cou
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
-__device__ static inline void stack_wait(stack_arrival *arrival, int phase) {
+__device__ static inline void stack_wait_at(unsigned arrival, int phase) {
 #if __CUDA_ARCH__ >= 900
 #define RS_ARRIVED "mbarrier.try_wait.parity.shared::cta.b64"
 #else
@@ -129,10 +129,11 @@ __device__ static inline void stack_wait(stack_arrival *arrival, int phase) {
                "@arrived bra done;\n"
                "bra again;\n"
                "done:\n"
-               "}" ::"r"(stack_address(arrival)),
+               "}" ::"r"(arrival),
                "r"(phase)
                : "memory");
 }
+__device__ static inline void stack_wait(stack_arrival *arrival, int phase) { stack_wait_at(stack_address(arrival), phase); }
 #else
 __device__ static inline void stack_expect_lanes(stack_arrival *, int = 32) {}
 __device__ static inline void stack_wait(stack_arrival *, int) {} // the barrier will do
