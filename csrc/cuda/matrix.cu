@@ -18,8 +18,6 @@ constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be e
 // The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
 constexpr int32_t MATRIX_COLUMNS_HIGH = 49, MATRIX_COLUMNS_HALF = 90;
 
-static_assert(MATRIX_LIST - MATRIX_GROUP + 1 >= MATRIX_LISTED * (STACK_MOST_VOXELS / 8 + 2), "lists have room for what a block sees");
-
 struct matrix_tables {
   stack_plane plane; // with pointers to the device
   stack_rows slices_of_row, rows_of_slice;
@@ -28,7 +26,7 @@ struct matrix_tables {
   float weight;                // the most of a view in back projection
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
-  int32_t voxels;              // of all slots of a block of forward projection, at most
+  int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
   stack_room room;
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
@@ -51,8 +49,9 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
 }
 
 // The slots of a ring with so many records in each.
-int32_t slots_of(int64_t bytes, int64_t record, int32_t records, int32_t most) {
-  return (int32_t)stack_smaller((bytes / record - MATRIX_ZEROS) / records, most);
+int32_t slots_of(int64_t bytes, int64_t record, int32_t records) {
+  const int64_t slots = (bytes / record - MATRIX_ZEROS) / records;
+  return (int32_t)(slots < MATRIX_SLOTS ? slots : MATRIX_SLOTS);
 }
 
 int accepts(const rs_geometry *geometry) {
@@ -161,11 +160,8 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    // Loads of as many planes as leave four slots.
-    const int32_t room = slots_of(bytes, record, block.voxels, 4 * MATRIX_SLOTS);
-    while (blocks[k].load_bits < 2 && room >> blocks[k].load_bits >= 8) blocks[k].load_bits++;
-    block.planes = (int32_t)stack_smaller(room >> blocks[k].load_bits, MATRIX_SLOTS);
-    tables->voxels = (int32_t)fmax(tables->voxels, (block.planes << blocks[k].load_bits) * block.voxels);
+    block.planes = (int32_t)stack_smaller((bytes / record - MATRIX_ZEROS) / (2 * block.voxels), STACK_MOST_PLANES);
+    if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
     make_segments(view, &blocks[k]);
     int64_t least = INT64_MAX;
     for (int32_t views = 4; views >= 1; views /= 2) {
@@ -196,7 +192,7 @@ int32_t prepare(rs_plan *plan) {
       const int32_t made = make_units(plan, tables, view);
       tables->room = {stack_room_of(plan->device).lanes, rs_cuda_shared(plan->device) - MATRIX_BACK_STATIC};
       while (tables->room.lanes > 32 &&
-             slots_of(tables->room.bytes, record_bytes(geometry, tables->room.lanes / 8), MATRIX_UNITS * tables->columns, MATRIX_SLOTS) < 2)
+             slots_of(tables->room.bytes, record_bytes(geometry, tables->room.lanes / 8), MATRIX_UNITS * tables->columns) < 2)
         tables->room.lanes /= 2;
       return made ? made : make_blocks(plan, tables, view);
     });
@@ -259,13 +255,14 @@ struct call {
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
-      const int32_t slots = slots_of(tables->room.bytes, RECORD, MATRIX_UNITS * tables->columns, MATRIX_SLOTS);
+      const int32_t slots = slots_of(tables->room.bytes, RECORD, MATRIX_UNITS * tables->columns);
       status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(slots, tables->columns)),
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
-      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_forward_bytes<TILES, SPLIT>(tables->voxels)),
-                         stream, plane, (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
+      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
+                         (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
+                         (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
                          (const unsigned *)largest, target);
     }
     if (packed.along) packed.along += chunks * places * RECORD;

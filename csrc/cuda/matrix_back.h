@@ -7,6 +7,7 @@
 #pragma once
 #include "matrix_pack.h"
 #include "matrix_ring.h"
+#include "matrix_sparse.h"
 
 constexpr int MATRIX_UNITS = MATRIX_GROUP; // of a load
 constexpr int MATRIX_FOUND = 8;            // loads whose windows a warp finds at a time, a lane a unit
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
 #pragma unroll 1
   for (matrix_place at; at.load < loads; matrix_release(ring_at, at, loads, slots, find_and_send)) {
     const matrix_window<Law> *window = windows + at.load * MATRIX_UNITS % MATRIX_WINDOWS;
-    matrix_weights weights;
+    matrix_sparse_weights weights;
     unsigned chosen[4];
 #pragma unroll
     for (int n = 0; n < 2; n++) {
@@ -138,16 +139,16 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
       const float first = first_of(unit) + q % 2 * 4;
 #pragma unroll
       for (int k = 2 * n; k < 2 * n + 2; k++)
-        chosen[k] = matrix_weigh<SPLIT_WEIGHTS>(position(unit, k % 2 * 2) - first, unit.pitch, unit.least, unit.most, weights.high[k],
-                                                weights.low[k]);
+        chosen[k] = matrix_sparse_weigh<SPLIT_WEIGHTS>(position(unit, k % 2 * 2) - first, unit.pitch, unit.least, unit.most,
+                                                       weights.high[k], weights.low[k]);
     }
-    weights.places = matrix_places(chosen);
+    weights.places = matrix_sparse_places(chosen);
     const matrix_window<Law> &mine = window[lane / 8];
     const int place = (int)first_of(mine) - mine.ahead + lane % 8;
     const int record = MATRIX_ZEROS + (at.slot * MATRIX_UNITS + lane / 8) * columns + place;
     const int row = (unsigned)place < (unsigned)mine.count ? record : record & (MATRIX_ZEROS - 1);
     matrix_wait(matrix_full(ring_at, at.slot), at.phase);
-    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row * RECORD);
+    matrix_sparse_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row * RECORD);
     if (SPLIT && (at.load + warp) % MATRIX_CHAIN == 0) matrix_keep(kept, sum); // one warp after the other
   }
   if (SPLIT) matrix_recall(kept, sum);

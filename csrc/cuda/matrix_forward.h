@@ -1,8 +1,8 @@
 // matrix_forward.h: forward projection of the `rs_matrix_cuda` family.
 //
 // A block owns up to 256 rays, of a group of views with similar slopes, for a chunk of lanes, in registers until the last plane; a warp owns
-// a tile of 16 of them, neighbouring columns of 1, 2 or 4 views. The voxels that the block's rays see come in loads of a plane or a few. A unit is 8
-// voxels of a plane; a tile takes as many as its rays see there, four at a time, wherever one plane ends and the next begins.
+// a tile of 16 of them, neighbouring columns of 1, 2 or 4 views. Stages of a few planes bring the voxels that the block's rays see into shared
+// memory while the stage before is worked off. A unit is 8 voxels of a plane; a tile takes as many as its rays see there.
 #pragma once
 #include "matrix_pack.h"
 #include "matrix_ring.h"
@@ -19,7 +19,6 @@ struct matrix_block {
   stack_block share;
   int32_t tile_views;   // views of a tile: 1, 2 or 4, which divides those of the block
   int32_t segment_bits; // a segment has 1 << segment_bits planes
-  int32_t load_bits;    // and a load 1 << load_bits
   matrix_segment segment[MATRIX_SEGMENTS];
 };
 
@@ -27,23 +26,21 @@ constexpr double MATRIX_FIXED = 4294967296.0; // positions on a plane are int64_
 constexpr int MATRIX_PLACE_BITS = 9;          // of those that a place in a window leaves off, so that the others are an int32_t
 constexpr float MATRIX_PLACE = (1 << MATRIX_PLACE_BITS) / (float)MATRIX_FIXED;
 
-constexpr int MATRIX_LISTED = 8;                       // planes whose units a warp finds at a time, four lanes a plane
-constexpr int MATRIX_PLACES = 2 * MATRIX_LISTED;       // planes of a list: these, and those before, of which units may be left
-constexpr int MATRIX_LIST = MATRIX_GROUP - 1 + 8 * 14; // units: those left, and of a plane at most one for every 8 voxels begun
+constexpr int MATRIX_LIST = 112; // units of a tile in a stage: each plane has at most one for every 8 voxels begun
 
-// The units that a warp has still to take, and for each plane how far the first column of each of its views (law astra: each ray) lies
+// What a warp knows about a stage: its units, and for each plane how far the first column of each of its views (law astra: each ray) lies
 // from the tile's first voxel.
 template <class Law> struct matrix_list {
-  uint32_t
-      unit[MATRIX_LIST + MATRIX_GROUP]; // bits: 3 none | 4 number in its plane | 4 plane % MATRIX_PLACES | 4 voxels | record of the first
-  float place[MATRIX_PLACES][Law::ROUNDED ? 16 : 4];
+  uint32_t unit[MATRIX_LIST + 4]; // bits: 3 plane | 4 number in its plane | 4 voxels | first voxel of the window
+  float place[STACK_MOST_PLANES][Law::ROUNDED ? 16 : 4];
 };
-__device__ static inline int matrix_plane_of(uint32_t unit) { return unit >> 7 & (MATRIX_PLACES - 1); }
 
-template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t voxels) { // of all slots of a block
-  const size_t ring = ((size_t)voxels + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
+constexpr int MATRIX_KNOWN = 4; // stages whose windows are known: those under way, and the next one
+
+template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t planes, int32_t voxels) {
+  const size_t stages = ((size_t)2 * planes * voxels + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<TILES / 4> * sizeof(float);
-  return ring > tile ? ring : tile;
+  return stages > tile ? stages : tile;
 }
 
 // upright: [chunk][y][x], sideways: [chunk][x][y], records.
@@ -53,16 +50,15 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
-  __shared__ matrix_ring ring;
+  __shared__ matrix_ring ring; // two slots
+  __shared__ stack_window windows[MATRIX_KNOWN][STACK_MOST_PLANES];
   __shared__ matrix_list<Law> lists[MATRIX_WARPS];
   __shared__ matrix_segment segments[MATRIX_SEGMENTS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
   const stack_block block = blocks[blockIdx.x].share;
   const int tile_views = blocks[blockIdx.x].tile_views, tile_columns = STACK_SIDE / tile_views;
-  const int32_t planes = block.last - block.first, slots = block.planes, voxels = block.voxels;
-  const int32_t segment_bits = blocks[blockIdx.x].segment_bits, load_bits = blocks[blockIdx.x].load_bits;
-  const int32_t load_planes = 1 << load_bits, loads = (planes + load_planes - 1) >> load_bits;
+  const int32_t planes = block.planes, voxels = block.voxels, segment_bits = blocks[blockIdx.x].segment_bits;
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
@@ -72,44 +68,42 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   // The tile, and the rays of rows g and g + 8.
   const int across = block.pieces * tile_views, tile_view = warp / across * tile_views;
   const int32_t column = block.column + warp % across * tile_columns;
-  const bool busy = tile_view < block.views && planes > 0;
+  const bool busy = tile_view < block.views && block.first < block.last;
   const stack_view *views = plane.view + block.view + (busy ? tile_view : 0);
   const int ray_view[2] = {g / tile_columns, (g + 8) / tile_columns}, ray_column[2] = {g % tile_columns, (g + 8) % tile_columns};
-  const float shift[2] = {(Law::ROUNDED ? 0 : (float)views[ray_view[0]].column * ray_column[0]) - q % 2 * 4,
-                          (Law::ROUNDED ? 0 : (float)views[ray_view[1]].column * ray_column[1]) - q % 2 * 4};
+  const float shift[2] = {(Law::ROUNDED ? 0 : (float)views[ray_view[0]].column * ray_column[0]) - 2 * q,
+                          (Law::ROUNDED ? 0 : (float)views[ray_view[1]].column * ray_column[1]) - 2 * q};
 
-  auto window_of = [&](int32_t on) { // of the block, on a plane counted from its first
-    const int32_t segment = on >> segment_bits;
+  auto find = [&](int stage) { // the windows of a stage by a warp, a lane a plane
+    if (lane >= STACK_MOST_PLANES) return;
+    const int32_t on = stage * planes + lane, segment = on >> segment_bits;
     stack_window window = {0, 0};
-    if (on >= planes) return window;
-    const matrix_segment &line = segments[segment];
-    const double way = on - (segment << segment_bits);
-    const int32_t high = (int32_t)floor(line.high + way * line.high_step + plane.slack) + 1;
-    window.low = max((int32_t)floor(line.low + way * line.low_step - plane.slack), 0);
-    window.count = max(min(min(high, cross - 1) - window.low + 1, voxels), 0);
-    return window;
+    if (lane < planes && block.first + on < block.last) {
+      const matrix_segment &line = segments[segment];
+      const double way = on - (segment << segment_bits);
+      const int32_t high = (int32_t)floor(line.high + way * line.high_step + plane.slack) + 1;
+      window.low = max((int32_t)floor(line.low + way * line.low_step - plane.slack), 0);
+      window.count = max(min(min(high, cross - 1) - window.low + 1, voxels), 0);
+    }
+    windows[stage % MATRIX_KNOWN][lane] = window;
   };
-  auto send = [&](int load, int slot) { // a lane a plane
-    const int32_t on = (load << load_bits) + lane;
-    const stack_window window = window_of(on);
-    matrix_send(ring, slot, lane < load_planes, rows + (MATRIX_ZEROS + ((slot << load_bits) + lane) * voxels) * RECORD,
-                packed + ((block.first + on) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
+  auto send = [&](int stage) { // a lane sends the window of a plane
+    const int slot = stage & 1;
+    const stack_window window = windows[stage % MATRIX_KNOWN][lane % STACK_MOST_PLANES];
+    matrix_send(ring, slot, lane < STACK_MOST_PLANES, rows + (MATRIX_ZEROS + (slot * planes + lane) * voxels) * RECORD,
+                packed + ((block.first + stage * planes + lane) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
   };
-  // Where the first column of view q of the tile is on plane lane / 4 of the next list, and from there to the first and the last column;
-  // and the plane's slot.
+  // Where the first column of view q of the tile is on plane lane / 4 of a stage, and from there to the first and the last column.
   const stack_view &mine = views[q < tile_views ? q : 0];
   const double span = mine.column * (tile_columns - 1);
   int64_t at = llrint(stack_voxel_of(mine, column, block.first + lane / 4) * MATRIX_FIXED);
-  const int64_t stride = llrint(mine.plane * MATRIX_LISTED * MATRIX_FIXED);
+  const int64_t stride = llrint(mine.plane * planes * MATRIX_FIXED);
   const int64_t to_low = llrint((fmin(span, 0.0) - plane.slack) * MATRIX_FIXED),
                 to_high = llrint((fmax(span, 0.0) + plane.slack) * MATRIX_FIXED);
   Law law;
-  int slot_of_mine = (lane / 4 >> load_bits) % slots;
-  auto make = [&](int first_plane, int done, int total) { // a list, behind the units that are left of the last one; returns its length
-    const int k = lane / 4, on = first_plane + k;
-    const stack_window window = window_of(on);
-    const int left = total - done;
-    const uint32_t unit_left = lane < left ? list.unit[done + lane] : 0;
+  auto make = [&](int stage) { // the list of a stage, four lanes a plane; returns its length
+    const int k = lane / 4;
+    const stack_window window = windows[stage % MATRIX_KNOWN][k];
     int32_t low = (int32_t)((at + to_low) >> 32), high = (int32_t)((at + to_high) >> 32) + 1;
     for (int n = 1; n < 4; n *= 2) {
       low = min(low, __shfl_xor_sync(0xffffffffu, low, n));
@@ -117,109 +111,87 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     }
     low = max(low, window.low);
     high = min(high, window.low + window.count - 1);
-    const int units = low <= high ? (high - low) / 8 + 1 : 0;
+    const int units = k < planes && low <= high ? (high - low) / 8 + 1 : 0;
     int before = units;
     for (int n = 4; n < 32; n *= 2) {
       const int other = __shfl_up_sync(0xffffffffu, before, n);
       before += lane >= n ? other : 0;
     }
-    before += left;
-    total = __shfl_sync(0xffffffffu, before, 31);
+    const int total = __shfl_sync(0xffffffffu, before, 31);
     __syncwarp(); // the last list was read
-    if (lane < left) list.unit[lane] = unit_left;
-    float(*place)[Law::ROUNDED ? 16 : 4] = list.place + first_plane % MATRIX_PLACES;
     if constexpr (Law::ROUNDED) {
       const int ray = lane % 16, view = ray / tile_columns;
 #pragma unroll 1
-      for (int n = lane / 16 * 4; n < lane / 16 * 4 + 4; n++) {
-        const int32_t first = __shfl_sync(0xffffffffu, low, 4 * n);
-        place[n][ray] = (float)law.voxel_of(views[view], column + ray % tile_columns, block.first + first_plane + n) - (float)first;
+      for (int n = 0; n < 4; n++) {
+        const int on = lane / 16 * 4 + n;
+        const int32_t first = __shfl_sync(0xffffffffu, low, 4 * on);
+        if (on >= planes) continue;
+        const int32_t s = block.first + stage * planes + on;
+        list.place[on][ray] = (float)law.voxel_of(views[view], column + ray % tile_columns, s) - (float)first;
       }
     } else {
-      place[k][q] = (float)(int32_t)((at - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
+      list.place[k][q] = (float)(int32_t)((at - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
     }
-    const uint32_t record = MATRIX_ZEROS + ((slot_of_mine << load_bits) + (k & (load_planes - 1))) * voxels + low - window.low;
 #pragma unroll 1
     for (int n = q; n < units; n += 4)
       list.unit[before - units + n] =
-          (record + 8 * n) << 15 | (uint32_t)min(high - low - 8 * n + 1, 8) << 11 | (uint32_t)(on % MATRIX_PLACES) << 7 | (uint32_t)n << 3;
-    if (lane < MATRIX_GROUP) list.unit[total + lane] = 0; // no voxels
+          (uint32_t)(low - window.low + 8 * n) << 11 | (uint32_t)min(high - low - 8 * n + 1, 8) << 7 | (uint32_t)n << 3 | (uint32_t)k;
+    if (lane < 4) list.unit[total + lane] = 0; // no voxels
     __syncwarp();
     at += stride;
-    slot_of_mine += (MATRIX_LISTED >> load_bits) % slots;
-    slot_of_mine -= slot_of_mine >= slots ? slots : 0;
     return total;
   };
 
   const int entry[2] = {Law::ROUNDED ? g : ray_view[0], Law::ROUNDED ? g + 8 : ray_view[1]};
+  auto weigh = [&](uint32_t unit, unsigned *high, unsigned *low) {
+    const float *place = list.place[unit & 7];
+#pragma unroll
+    for (int ray = 0; ray < 2; ray++)
+      matrix_weigh<SPLIT_WEIGHTS>(place[entry[ray]] + shift[ray] - (float)(unit & 0x78), 1, high[ray], low[ray]);
+  };
   float sum[TILES][4] = {};
-  auto add = [&](const uint32_t *unit, bool taken) { // four units, of which this lane's may be left for later
+  auto add = [&](int slot, int unit) { // and the next one
     matrix_weights weights;
-    unsigned chosen[4];
-#pragma unroll
-    for (int n = 0; n < 2; n++) {
-      const uint32_t own = unit[2 * n + q / 2];
-      const float *place = list.place[matrix_plane_of(own)];
-#pragma unroll
-      for (int ray = 0; ray < 2; ray++)
-        chosen[2 * n + ray] = matrix_weigh<SPLIT_WEIGHTS>(place[entry[ray]] + shift[ray] - (float)(own & 0x78), 1, 0, 2,
-                                                          weights.high[2 * n + ray], weights.low[2 * n + ray]);
-    }
-    weights.places = matrix_places(chosen);
-    const uint32_t own = unit[lane / 8];
-    const int32_t record = (int32_t)(own >> 15) + lane % 8;
-    const bool there = taken && (uint32_t)(lane % 8) < (own >> 11 & 15);
-    const int32_t row = there ? record : record & (MATRIX_ZEROS - 1);
-    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row * RECORD);
+    const uint32_t first = list.unit[unit], second = list.unit[unit + 1], mine = lane & 8 ? second : first;
+    weigh(first, weights.high, weights.low);
+    weigh(second, weights.high + 2, weights.low + 2);
+    const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
+    const int32_t record = MATRIX_ZEROS + (slot * planes + (int32_t)(mine & 7)) * voxels + (int32_t)(mine >> 11) + lane % 8;
+    const int32_t row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row);
   };
   matrix_kept<TILES> kept;
   if (SPLIT) matrix_forget(kept);
-  int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // groups of units; one warp after the other keeps its sums
+  int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // pairs of units; one warp after the other keeps its sums
 
-  if (threadIdx.x == 0) matrix_prepare(ring, slots, load_planes, MATRIX_WARPS);
+  if (threadIdx.x == 0) matrix_prepare(ring, 2, STACK_MOST_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = blocks[blockIdx.x].segment[threadIdx.x];
   __syncthreads();
-  const int ahead = matrix_ahead(slots);
-  for (int load = 0; warp == 0 && load < min(loads, ahead); load++) send(load, load);
-  // Four units may begin in a load that all else is done with, and end some loads later: no more of them than are sent ahead, so that no
-  // warp waits for a load that another one would send if this one let go of the first.
-  const int most = min(ahead, MATRIX_LISTED >> load_bits);
-  matrix_place coming, leaving; // loads to wait for, and to let go
-  auto come = [&] {
-    matrix_wait(matrix_full(ring_at, coming.slot), coming.phase);
-    matrix_step(coming, slots);
-  };
-  auto leave = [&](int to) {
+  const int stages = (block.last - block.first + planes - 1) / planes;
+  if (warp < 2 && stages) find(warp);
+  __syncthreads();
+  if (warp == 0 && stages) send(0);
+  int total = busy ? make(0) : 0;
 #pragma unroll 1
-    while (leaving.load < to) {
-      if (coming.load == leaving.load) come();
-      matrix_release(ring_at, leaving, loads, slots, send);
+  for (int stage = 0; stage < stages; stage++) {
+    const int slot = stage & 1, phase = stage >> 1 & 1;
+    if (warp == stage % MATRIX_WARPS && stage + 1 < stages) {
+      // All are done with the stage before this one, so its slot takes the next, and its windows make place.
+      if (stage) matrix_wait(matrix_empty(ring_at, slot ^ 1), (stage - 1) >> 1 & 1);
+      find(stage + 2);
+      __syncwarp();
+      send(stage + 1);
     }
-  };
-  const int mask = (MATRIX_PLACES >> load_bits) - 1;
-  auto behind = [&](uint32_t unit, int load) { return ((matrix_plane_of(unit) >> load_bits) - load) & mask; }; // loads
-  int done = 0, total = 0;
+    matrix_wait(matrix_full(ring_at, slot), phase);
 #pragma unroll 1
-  for (int first_plane = 0; first_plane < planes; first_plane += MATRIX_LISTED) {
-    const int end = min(first_plane + MATRIX_LISTED, planes), least = end < planes ? MATRIX_GROUP : 1;
-    const int old = total - done; // units, which may wait for others no longer
-    if (busy) total = make(first_plane, done, total), done = 0;
-#pragma unroll 1
-    while (total - done >= least || done < old) {
-      const uint32_t *unit = list.unit + done;
-      leave(leaving.load + behind(unit[0], leaving.load));
-      const bool taken = behind(unit[lane / 8], leaving.load) < most;
-      const unsigned others = __ballot_sync(0xffffffffu, !taken);
-      const int count = min(others ? (__ffs((int)others) - 1) / 8 : MATRIX_GROUP, total - done);
-      const int last = leaving.load + behind(unit[count - 1], leaving.load);
-#pragma unroll 1
-      while (coming.load <= last) come();
-      add(unit, taken);
-      done += count;
-      if (SPLIT && ++chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;
-    }
-    leave(done < total ? leaving.load + behind(list.unit[done], leaving.load) : (end + load_planes - 1) >> load_bits);
+    for (int u = 0; u < total; u += 2) add(slot, u);
+    __syncwarp();
+    if (lane == 0) matrix_arrive(matrix_empty(ring_at, slot));
+    if (!busy) continue;
+    chain += (total + 1) / 2;
+    if (SPLIT && chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;
+    if (stage + 1 < stages) total = make(stage + 1);
   }
   if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile
