@@ -275,6 +275,25 @@ int32_t rs_cuda_query(int32_t device, int64_t event, int wait) {
   return rs_cuda_status(error, "the wait for queued work");
 }
 
+int32_t rs_cuda_event(int32_t device, void **event) {
+  entered in(of(device));
+  return *event ? RS_OK : rs_cuda_status(cudaEventCreate((cudaEvent_t *)event), "event");
+}
+
+int32_t rs_cuda_mark(rs_operation *operation, void *event) {
+  return rs_cuda_status(cudaEventRecord(*(cudaEvent_t *)event, rs_cuda_stream(operation)), "event");
+}
+
+int32_t rs_cuda_elapsed(int32_t device, void *first, void *last, double *milliseconds) {
+  entered in(of(device));
+  cudaError_t error = cudaEventQuery((cudaEvent_t)last);
+  if (error == cudaErrorNotReady) return RS_BUSY;
+  float between = 0;
+  if (!error) error = cudaEventElapsedTime(&between, (cudaEvent_t)first, (cudaEvent_t)last);
+  *milliseconds = between;
+  return rs_cuda_status(error, "the wait for a mark");
+}
+
 // Relaxed: memory may be allocated meanwhile, and what other threads do is none of its business.
 int32_t rs_cuda_capture_begin(int32_t device) {
   gpu &g = of(device);
