@@ -21,11 +21,11 @@ struct mark {
 };
 
 struct gpu {
-  // What kernels were allowed, by a hash of their addresses: asking the driver takes longer than a launch may.
+  // What kernels were allowed, found by their addresses: asking the driver takes longer than a launch may. More places than kernels.
   struct {
     const void *kernel;
     size_t shared;
-  } allowed[64] = {};
+  } allowed[1024] = {};
   pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
   int32_t device = 0; // from 1
   bool started = false;
@@ -340,7 +340,9 @@ void *rs_cuda_scratch(const rs_operation *operation) { return ((const gpu *)oper
 
 #ifndef RS_EMULATION
 cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
-  auto &allowed = current->allowed[(uintptr_t)kernel / 16 % 64];
+  size_t place = (uintptr_t)kernel / 16 % 1024;
+  while (current->allowed[place].kernel && current->allowed[place].kernel != kernel) place = (place + 1) % 1024;
+  auto &allowed = current->allowed[place];
   if (allowed.kernel == kernel && allowed.shared >= shared) return cudaSuccess;
   cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
   if (!error) allowed = {kernel, shared};
