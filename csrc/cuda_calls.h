@@ -21,7 +21,10 @@ RS_WEAK int32_t rs_cuda_stream_set(int32_t device, int64_t stream);
 RS_WEAK int32_t rs_cuda_launch(int32_t device, const char *name, rs_effect effect, rs_run run, void *arguments);
 RS_WEAK int64_t rs_cuda_record(int32_t device);
 RS_WEAK int32_t rs_cuda_query(int32_t device, int64_t event, int wait); // RS_OK, RS_BUSY (never with wait) or the error of queued work
-RS_WEAK int32_t rs_cuda_owns(int32_t device, const void *address);      // RS_OK where the driver knows the address as this device's memory
+RS_WEAK int32_t rs_cuda_event(int32_t device, void **event);            // makes one where it is null
+RS_WEAK int32_t rs_cuda_mark(rs_operation *operation, void *event);     // records it; a pointer to it
+RS_WEAK int32_t rs_cuda_elapsed(int32_t device, void *first, void *last, double *milliseconds); // RS_BUSY before the last event
+RS_WEAK int32_t rs_cuda_owns(int32_t device, const void *address); // RS_OK where the driver knows the address as this device's memory
 
 // Captures. end: where `program` is null what was recorded is dropped; an error leaves none.
 RS_WEAK int32_t rs_cuda_capture_begin(int32_t device);

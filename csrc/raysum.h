@@ -21,8 +21,9 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 5
+#define RS_ABI 6
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
+#define RS_MARKS 64 // that a device remembers
 #define RS_OPTIMIZED_TENSORS 64 // the most that one call of rs_tensor_optimize takes
 #define RS_VIEW 13 // numbers that describe one view to rs_plan_create
 
@@ -61,6 +62,8 @@ RS_API int32_t rs_record(int32_t device, int64_t *event); // the number of the l
 RS_API int32_t rs_query(int32_t device, int64_t event); // RS_OK once everything up to event is done, RS_BUSY before, or the error of queued work (told once)
 RS_API int32_t rs_wait(int32_t device, int64_t event); // the same, blocking
 RS_API int32_t rs_cancel(int32_t device, int64_t first, int64_t last, int32_t leave_whole); // drops queued work first ... last; what it would have written is unspecified; leave_whole lets a running call that changes its output in place finish
+RS_API int32_t rs_mark(int32_t device, int64_t *mark); // marks this point of the queue, for rs_elapsed; numbers rise by 1; a device remembers its last RS_MARKS
+RS_API int32_t rs_elapsed(int32_t device, int64_t first, int64_t last, double *milliseconds); // between the moments at which the queue got to two marks; RS_BUSY before it is at the last, or the error of queued work (told once)
 
 // Captures: what is called between begin and end on one device is recorded, not done, and can be done again and again. A capture keeps
 // all memory and plans that it touches, freed or not, until it is freed itself; memory that it allocates stays its own. While it

@@ -3,10 +3,11 @@
 //   bun run examples/convolution_benchmark.ts --sizes 768,192
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { device } from "raysum";
+import { type Device, device } from "raysum";
 import { type ConvPrecision, capture } from "raysum/tfjs";
 import { precisionOf, tf, useDevice } from "./support/tensorflow.ts";
 import { fail } from "./support/terminal.ts";
+import { medianTime } from "./support/timing.ts";
 import { number, whole } from "./support/words.ts";
 
 const usage = `Usage: bun run examples/convolution_benchmark.ts [options]
@@ -40,24 +41,15 @@ function worksOf(N: number, [from, to]: readonly [number, number]): Record<(type
   };
 }
 
-/** Microseconds that `work` takes: the median of captured steps that repeat it, from an idle device to an idle device. */
-function time(finish: () => void, work: () => tf.Tensor, repeats: number, seconds: number): number {
+/** Microseconds that `work` takes: the median of captured steps that repeat it, each on an idle device. */
+async function time(on: Device, work: () => tf.Tensor, repeats: number, seconds: number): Promise<number> {
   using step = capture(() => {
     for (let i = 1; i < repeats; i++) work().dispose();
     return work();
   });
-  const times: number[] = [];
-  const trial = () => {
-    const start = performance.now();
-    step.run();
-    finish();
-    return (performance.now() - start) / repeats;
-  };
-  trial();
-  const end = performance.now() + seconds * 1000;
-  do times.push(trial());
-  while (performance.now() < end);
-  return times.toSorted((a, b) => a - b)[times.length >> 1]! * 1000;
+  const run = () => step.run();
+  run();
+  return ((await medianTime(on, run, seconds)) * 1000) / repeats;
 }
 
 async function main(): Promise<void> {
@@ -93,7 +85,7 @@ async function main(): Promise<void> {
         tf.engine().startScope();
         const [from, to] = layer;
         for (const [name, work] of Object.entries(worksOf(N, layer))) {
-          const microseconds = time(() => on.finishedSync(), work, repeats, seconds);
+          const microseconds = await time(on, work, repeats, seconds);
           // Every array of a layer is read or written once.
           const [operations, bytes] = [2 * 9 * from * to * N * N, 4 * (N * N * (from + to) + 9 * from * to)];
           const [gigaflops, gigabytes] = [operations, bytes].map((count) => count / microseconds / 1000) as [

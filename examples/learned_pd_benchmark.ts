@@ -8,6 +8,7 @@ import { learnedPrimalDual } from "raysum/nets";
 import { adam, capture, type Layer, layer } from "raysum/tfjs";
 import { precisionOf, sliceOperator, tf, useDevice } from "./support/tensorflow.ts";
 import { fail } from "./support/terminal.ts";
+import { median, timeCall } from "./support/timing.ts";
 import { choice, whole } from "./support/words.ts";
 
 const usage = `Usage: bun run examples/learned_pd_benchmark.ts [options]
@@ -43,7 +44,6 @@ function bounced(projector: Layer): Layer {
 }
 
 const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -97,13 +97,12 @@ async function main(): Promise<void> {
     inference: () => network(data) as tf.Tensor,
   };
 
-  /** Milliseconds a step, from an idle device to an idle device. */
-  const trial = (step: () => unknown): number => {
-    on.finishedSync();
-    const start = performance.now();
-    for (let i = 0; i < steps; i++) step();
-    on.finishedSync();
-    return (performance.now() - start) / steps;
+  /** Milliseconds a step of those that one trial queues behind one another. */
+  const trial = async (step: () => unknown): Promise<number> => {
+    const all = () => {
+      for (let i = 0; i < steps; i++) step();
+    };
+    return (await timeCall(on, all)) / steps;
   };
 
   if (!values.json) console.log(`${on.description}; ${A.description}`);
@@ -111,8 +110,9 @@ async function main(): Promise<void> {
     if (!(values[name] || (name === "train" && !values.inference))) continue;
     const step = captured ? capture(work[name]) : undefined;
     const once = step ? () => step.run() : () => work[name]().dispose();
-    for (let i = 0; i < burnin; i++) trial(once);
-    const times = Array.from({ length: trials }, () => trial(once));
+    for (let i = 0; i < burnin; i++) await trial(once);
+    const times: number[] = [];
+    for (let i = 0; i < trials; i++) times.push(await trial(once));
     step?.dispose();
     const { peak, inUse, cached } = on.memory();
     const mean = times.reduce((sum, one) => sum + one, 0) / trials;

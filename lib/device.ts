@@ -111,6 +111,34 @@ export class Device {
   }
 
   /**
+   * Marks this point of the queue, for `elapsed`. Nothing is to be freed: the device remembers its last 64 marks.
+   *
+   * @throws RaysumError "argument" while a capture records.
+   */
+  mark(): bigint {
+    return readInteger((out) => native().rs_mark(this.id, out));
+  }
+
+  /**
+   * Milliseconds between the moments at which the device got to two marks, the second behind all that is queued by default; resolves
+   * when it is there, and rejects with the error of queued work. On a GPU these are CUDA events, as in torch.cuda.Event.elapsed_time.
+   * Of a call to an idle device, what the host does before the device begins is part of it:
+   *
+   *     await device.finished();
+   *     const start = device.mark();
+   *     A(x, { out: y });
+   *     console.log(await device.elapsed(start));
+   *
+   * @throws RaysumError "argument" for a mark that is not one of the device's last 64, or comes behind the second one.
+   */
+  async elapsed(first: bigint, last: bigint = this.mark()): Promise<number> {
+    for (const mark of [first, last]) checkEvent(mark, "mark");
+    const milliseconds = new Float64Array(new ArrayBuffer(8));
+    await poll(() => native().rs_elapsed(this.id, first, last, milliseconds));
+    return milliseconds[0]!;
+  }
+
+  /**
    * Drops the queued work `first` ... `last` (see `record`); what it would have written is then unspecified. `leaveWhole` lets a
    * running call that changes its output in place finish.
    */
@@ -131,9 +159,9 @@ export async function poll(ask: () => number): Promise<void> {
   }
 }
 
-function checkEvent(event: bigint): void {
+function checkEvent(event: bigint, method: "record" | "mark" = "record"): void {
   if (typeof event !== "bigint")
-    throw new RaysumError("argument", `event ${describe(event)}: expected what record() gave, a bigint`);
+    throw new RaysumError("argument", `event ${describe(event)}: expected what ${method}() gave, a bigint`);
 }
 
 /** The device that was given, or `device()`; throws RaysumError "argument" for anything else, such as a name. */

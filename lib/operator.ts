@@ -6,7 +6,7 @@ import { Volume } from "./geometry/volume.ts";
 import { check, native, readInteger, readText } from "./native/library.ts";
 import { BeamKind, GeometryHeader, Law as LawCode, Precision as PrecisionCode, RS_VIEW } from "./native/symbols.ts";
 import { checkNumber, checkOptions, describe } from "./options.ts";
-import { formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
+import { endsWith, formatShape, type Shape, sameShape, sizeOf } from "./shape.ts";
 
 /**
  * The rule by which rays and voxels meet.
@@ -190,13 +190,12 @@ function batchOf(what: string, array: DeviceArray, shape: Shape, device: Device)
   checkArray(what, array);
   if (array.device !== device)
     throw new RaysumError("device", `${what} is on ${array.device.name}, the operator is on ${device.name}`);
-  const lead = array.shape.length - shape.length;
-  if (lead < 0 || !sameShape(array.shape.slice(lead), shape))
+  if (!endsWith(array.shape, shape))
     throw new RaysumError(
       "shape",
       `${what} has the shape ${formatShape(array.shape)}: expected ${formatShape(shape)}, with any leading batch dimensions`,
     );
-  return array.shape.slice(0, lead);
+  return array.shape.slice(0, array.shape.length - shape.length);
 }
 
 function checkExact(what: string, array: DeviceArray, shape: Shape, device: Device): void {
@@ -282,7 +281,9 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     const batch = batchOf("x", x, volumeShape, device);
     checkExact("r", r, [...batch, ...projectionShape], device);
     checkExact("scale", scale, volumeShape, device);
-    for (const [name, value] of Object.entries({ relaxation, minimum, maximum })) checkNumber(name, value);
+    checkNumber("relaxation", relaxation);
+    checkNumber("minimum", minimum);
+    checkNumber("maximum", maximum);
     const count = BigInt(sizeOf(batch));
     check(native().rs_update(handle, x.pointer, r.pointer, scale.pointer, relaxation, minimum, maximum, count));
     return x;

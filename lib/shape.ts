@@ -5,11 +5,20 @@ export type Shape = readonly number[];
 
 /** Number of elements. */
 export function sizeOf(shape: Shape): number {
-  return shape.reduce((product, count) => product * count, 1);
+  let product = 1;
+  for (let axis = 0; axis < shape.length; axis++) product *= shape[axis]!;
+  return product;
 }
 
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((count, axis) => count === b[axis]);
+  return a.length === b.length && endsWith(a, b);
+}
+
+/** Whether the last dimensions of `shape` are those of `end`. */
+export function endsWith(shape: Shape, end: Shape): boolean {
+  const lead = shape.length - end.length;
+  for (let axis = 0; axis < end.length; axis++) if (shape[lead + axis] !== end[axis]) return false;
+  return lead >= 0;
 }
 
 export function formatShape(shape: Shape): string {

@@ -145,6 +145,7 @@ const arrays: readonly Row[] = [
     "argument",
     "threads 0.5: expected a whole number from 1 to 256",
   ],
+  ["a mark that is a number", () => device("cpu").elapsed(3 as never), "argument", "event 3: expected what mark() gave, a bigint"],
   ["an event that is a number", () => device("cpu").finished(3 as never), "argument", "event 3: expected what record() gave, a bigint"],
   ["a seed that is text", () => DeviceArray.uniform([2], { seed: "1" } as never), "argument", 'seed "1": expected a whole number'],
   ["a deviation by another name", () => DeviceArray.normal([2], { seed: 1, stddev: 2 } as never), "argument", 'there is no option "stddev": expected device, seed, mean, deviation'],

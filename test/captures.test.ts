@@ -171,11 +171,14 @@ describe("captures of the native library", () => {
   it("refuse what cannot be repeated", () => {
     using x = DeviceArray.zeros([10], on);
     const ready = record(() => x.fill(1));
+    const mark = here.mark();
     const number = readInteger((out) => native().rs_capture_begin(here.id, out));
     const refused: [() => unknown, RegExp][] = [
       [() => x.readSync(), /a download inside a capture/],
       [() => here.finishedSync(), /inside a capture/],
       [() => here.record(), /asking how far the device is inside a capture/],
+      [() => here.mark(), /a mark inside a capture/],
+      [() => check(native().rs_elapsed(here.id, mark, mark, new Float64Array(1))), /inside a capture/],
       [() => DeviceArray.normal([10], { ...on, seed: 1 }), /random numbers inside a capture/],
       [() => check(native().rs_memory_trim(here.id)), /giving memory back to the system inside a capture/],
       [

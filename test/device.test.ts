@@ -3,7 +3,8 @@ import { describe, it } from "node:test";
 import { DeviceArray } from "../lib/array.ts";
 import { Device, device, devices, poll } from "../lib/device.ts";
 import { RaysumError } from "../lib/errors.ts";
-import { Status } from "../lib/native/symbols.ts";
+import { native } from "../lib/native/library.ts";
+import { RS_MARKS, Status } from "../lib/native/symbols.ts";
 
 const cpu = device("cpu");
 const on = { device: cpu };
@@ -172,6 +173,59 @@ describe("the queue of a device", () => {
       RaysumError,
     );
     assert.equal(asked, 50);
+  });
+});
+
+describe("marks of a device", () => {
+  const here = device();
+
+  it("tell the time between them, which holds the work between them and no other", async () => {
+    using x = DeviceArray.ones([2000, 500], { device: here });
+    const work = () => {
+      for (let step = 0; step < 20; step++) x.exp().dispose();
+    };
+    work();
+    await here.finished();
+    const began = performance.now();
+    const first = here.mark();
+    const second = here.mark();
+    work();
+    const third = here.mark();
+    work();
+    const whole = await here.elapsed(first);
+    const parts = [await here.elapsed(first, second), await here.elapsed(second, third)] as const;
+    assert.ok(whole <= performance.now() - began + 0.01);
+    assert.ok(parts[0] >= 0 && parts[1] > parts[0], `${parts}`);
+    assert.ok(whole >= parts[0] + parts[1] - 0.01, `${whole} of which ${parts}`);
+    assert.equal(await here.elapsed(third, third), 0);
+  });
+
+  it("are there before the device is, and what is cancelled around them leaves them", async () => {
+    using x = DeviceArray.ones([2000, 1000], on);
+    await cpu.finished();
+    const first = cpu.mark();
+    for (let step = 0; step < 100; step++) x.exp().dispose(); // much longer than it takes to get to `cancel`
+    const last = cpu.mark();
+    assert.equal(native().rs_elapsed(cpu.id, first, last, new Float64Array(1)), Status.BUSY);
+    cpu.cancel(1n, cpu.record());
+    assert.ok((await cpu.elapsed(first, last)) > 0);
+  });
+
+  it("are forgotten one after the other, the oldest first", async () => {
+    const marks = Array.from({ length: RS_MARKS + 1 }, () => here.mark());
+    const [oldest, kept, newest] = [marks[0]!, marks[1]!, marks.at(-1)!];
+    assert.ok((await here.elapsed(kept, newest)) >= 0);
+    const forgotten = (mark: bigint) => ({
+      code: "argument",
+      message: `mark ${mark} is not one of the last 64 of this device`,
+    });
+    await assert.rejects(here.elapsed(oldest, newest), forgotten(oldest));
+    await assert.rejects(here.elapsed(0n, newest), forgotten(0n));
+    await assert.rejects(here.elapsed(newest, newest + 1n), forgotten(newest + 1n));
+    await assert.rejects(here.elapsed(newest, kept), {
+      code: "argument",
+      message: `mark ${newest} is behind mark ${kept}: expected the earlier one first`,
+    });
   });
 });
 

@@ -319,6 +319,8 @@ describe("arguments of the boundary", () => {
       refused(calls.rs_query(device, 0n), "EDEVICE", says);
       refused(calls.rs_wait(device, 0n), "EDEVICE", says);
       refused(calls.rs_cancel(device, 0n, 1n, 0), "EDEVICE", says);
+      refused(calls.rs_mark(device, number), "EDEVICE", says);
+      refused(calls.rs_elapsed(device, 1n, 1n, new Float64Array(1)), "EDEVICE", says);
       refused(calls.rs_allocate(device, 4n, number), "EDEVICE", says);
       refused(calls.rs_adopt(device, 4096n, 4n, number), "EDEVICE", says);
     }

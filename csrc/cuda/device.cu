@@ -21,11 +21,11 @@ struct mark {
 };
 
 struct gpu {
-  // What kernels were allowed, by a hash of their addresses: asking the driver takes longer than a launch may.
+  // What kernels were allowed, found by their addresses: asking the driver takes longer than a launch may. More places than kernels.
   struct {
     const void *kernel;
     size_t shared;
-  } allowed[64] = {};
+  } allowed[1024] = {};
   pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
   int32_t device = 0; // from 1
   bool started = false;
@@ -275,6 +275,25 @@ int32_t rs_cuda_query(int32_t device, int64_t event, int wait) {
   return rs_cuda_status(error, "the wait for queued work");
 }
 
+int32_t rs_cuda_event(int32_t device, void **event) {
+  entered in(of(device));
+  return *event ? RS_OK : rs_cuda_status(cudaEventCreate((cudaEvent_t *)event), "event");
+}
+
+int32_t rs_cuda_mark(rs_operation *operation, void *event) {
+  return rs_cuda_status(cudaEventRecord(*(cudaEvent_t *)event, rs_cuda_stream(operation)), "event");
+}
+
+int32_t rs_cuda_elapsed(int32_t device, void *first, void *last, double *milliseconds) {
+  entered in(of(device));
+  cudaError_t error = cudaEventQuery((cudaEvent_t)last);
+  if (error == cudaErrorNotReady) return RS_BUSY;
+  float between = 0;
+  if (!error) error = cudaEventElapsedTime(&between, (cudaEvent_t)first, (cudaEvent_t)last);
+  *milliseconds = between;
+  return rs_cuda_status(error, "the wait for a mark");
+}
+
 // Relaxed: memory may be allocated meanwhile, and what other threads do is none of its business.
 int32_t rs_cuda_capture_begin(int32_t device) {
   gpu &g = of(device);
@@ -321,7 +340,9 @@ void *rs_cuda_scratch(const rs_operation *operation) { return ((const gpu *)oper
 
 #ifndef RS_EMULATION
 cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
-  auto &allowed = current->allowed[(uintptr_t)kernel / 16 % 64];
+  size_t place = (uintptr_t)kernel / 16 % 1024;
+  while (current->allowed[place].kernel && current->allowed[place].kernel != kernel) place = (place + 1) % 1024;
+  auto &allowed = current->allowed[place];
   if (allowed.kernel == kernel && allowed.shared >= shared) return cudaSuccess;
   cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
   if (!error) allowed = {kernel, shared};

@@ -2,6 +2,7 @@
 import { type Device, DeviceArray, type Law, type Operator, operator, type Precision } from "raysum";
 import type { Case } from "./cases.ts";
 import { backAt, forwardAt } from "./float64.ts";
+import { medianTime } from "./timing.ts";
 
 export interface Timing {
   readonly law: Law;
@@ -15,22 +16,6 @@ export interface Timing {
   readonly error?: number;
   /** abs(<A x, y> - <x, A.T y>) / (norm(A x) norm(y)). */
   readonly gap: number;
-}
-
-/** The median time of a call in milliseconds, after one to warm up: one call, then as many as the time allows. */
-async function time(on: Device, seconds: number, call: () => unknown): Promise<number> {
-  call();
-  await on.finished();
-  const times: number[] = [];
-  const end = performance.now() + seconds * 1000;
-  while (times.length < 1 || (performance.now() < end && times.length < 101)) {
-    const start = performance.now();
-    call();
-    on.finishedSync();
-    times.push(performance.now() - start);
-  }
-  times.sort((a, b) => a - b);
-  return times[times.length >> 1]!;
 }
 
 /** `count` places below `size`, spread evenly but for steps that no size divides. */
@@ -67,7 +52,7 @@ export function hasKernels(scan: Case, rules: Rules): boolean {
   return A.description !== float32.description;
 }
 
-/** Times A(x) and A.T(y) for random x and y, as one public call each. */
+/** Times A(x) and A.T(y) for random x and y, as one public call each, after one to warm up. */
 export async function timeProjections(scan: Case, rules: Rules, seconds: number): Promise<Projections> {
   const { device, law, precision } = rules;
   using A = operator(scan.volume, scan.beam, rules);
@@ -75,10 +60,11 @@ export async function timeProjections(scan: Case, rules: Rules, seconds: number)
   using y = DeviceArray.uniform(A.rangeShape, { device, seed: 2 });
   using Ax = DeviceArray.empty(A.rangeShape, { device });
   using ATy = DeviceArray.empty(A.domainShape, { device });
-  const times = [
-    await time(device, seconds, () => A(x, { out: Ax })),
-    await time(device, seconds, () => A.T(y, { out: ATy })),
-  ] as const;
+  const time = async (call: () => unknown): Promise<number> => {
+    call();
+    return await medianTime(device, call, seconds);
+  };
+  const times = [await time(() => A(x, { out: Ax })), await time(() => A.T(y, { out: ATy }))] as const;
   const gap = Math.abs((await Ax.dot(y)) - (await x.dot(ATy))) / ((await Ax.norm()) * (await y.norm()));
   const errors = law === "exact" ? [await errorOf(A, forwardAt, x, Ax), await errorOf(A, backAt, y, ATy)] : undefined;
   const timing = (which: 0 | 1): Timing => ({

@@ -13,6 +13,7 @@ import {
   sirt,
 } from "raysum";
 import { makeCase } from "./cases.ts";
+import { median } from "./timing.ts";
 
 /** A map between arrays on the host, through a device: what a projection costs when data does not stay there. */
 type Map = (x: DeviceArray) => DeviceArray;
@@ -117,7 +118,6 @@ export async function timeSirt(options: SirtOptions): Promise<SirtTimes> {
   for (let i = 0; i < burnin; i++) await trial();
   const times: { seconds: number; resident: number }[] = [];
   for (let i = 0; i < trials; i++) times.push(await trial());
-  const median = (list: number[]) => list.sort((a, b) => a - b)[list.length >> 1]!;
   const seconds = times.map((time) => time.seconds);
   const mean = seconds.reduce((sum, one) => sum + one, 0) / trials;
   return {

@@ -44,8 +44,9 @@ let calls: Calls | undefined;
 
 /** The library's functions: RAYSUM_LIBRARY where it is set, else what `make` has built. Opened at the first call. */
 export function native(): Calls {
+  if (calls) return calls; // reading the environment takes longer than many a call
   const chosen = environment("RAYSUM_LIBRARY");
-  calls ??= openLibrary(chosen ? [resolve(chosen)] : built); // the system's loader would look for a bare name elsewhere
+  calls = openLibrary(chosen ? [resolve(chosen)] : built); // the system's loader would look for a bare name elsewhere
   return calls;
 }
 

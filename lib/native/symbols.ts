@@ -1,7 +1,8 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 5;
+export const RS_ABI = 6;
 export const RS_TRANSFER_BYTES = 67108864;
+export const RS_MARKS = 64;
 export const RS_OPTIMIZED_TENSORS = 64;
 export const RS_VIEW = 13;
 
@@ -265,6 +266,8 @@ export const symbols = {
   rs_query: ["i32", "i64"],
   rs_wait: ["i32", "i64"],
   rs_cancel: ["i32", "i64", "i64", "i32"],
+  rs_mark: ["i32", "buffer"],
+  rs_elapsed: ["i32", "i64", "i64", "buffer"],
   rs_capture_begin: ["i32", "buffer"],
   rs_capture_end: ["i64"],
   rs_capture_run: ["i64"],

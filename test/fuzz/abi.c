@@ -324,9 +324,10 @@ static void end_download(void) {
 static void queue(void) {
   int64_t event = 0, counters[8];
   int32_t threads = 0, length = 0;
+  double milliseconds = 0;
   uint8_t text[64];
   int32_t device = below(20) ? 0 : (int32_t)absurd(), capacity = below(4) ? (int32_t)sizeof text : (int32_t)below(sizeof text) - 2;
-  switch (below(10)) {
+  switch (below(11)) {
   case 0:
     told(rs_record(device, &event));
     told(rs_query(0, event));
@@ -350,6 +351,13 @@ static void queue(void) {
   case 8:
     if (told(rs_device_name(device, text, capacity, &length)) == RS_OK) CHECK(length >= 0 && length < capacity);
     break;
+  case 9: {
+    if (told(rs_mark(device, &event))) break; // some of what is asked for is behind it, or forgotten, or anything
+    int64_t first = count_near(event - below(80)), last = count_near(event - below(2));
+    int32_t status = told(rs_elapsed(0, first, last, &milliseconds));
+    CHECK(status != RS_OK || (milliseconds >= 0 && first <= last && first > event - RS_MARKS));
+    break;
+  }
   default:
     if (told(rs_plan_name(plan_count ? plans[0].number : absurd(), text, capacity, &length)) == RS_OK)
       CHECK(length >= 0 && length < capacity);

@@ -28,6 +28,7 @@ const operatorOn = (where: typeof lost) =>
 const A = operatorOn(lost);
 const x = DeviceArray.empty([1 << 16], { device: lost });
 const view = x.reshape([256, 256]);
+const mark = lost.mark();
 let capture = 0n;
 
 if (how === "wait") {
@@ -61,6 +62,8 @@ if (how === "sirt") {
 
 await note("wait again", () => lost.finished());
 await note("blocking wait", () => lost.finishedSync());
+await note("mark", () => lost.mark());
+await note("elapsed", () => lost.elapsed(mark, mark));
 await note("fill", () => x.fill(1));
 await note("read", () => x.read());
 await note("write", () => x.write(new Float32Array(x.size)));
