@@ -2,10 +2,12 @@
 //
 // A block owns up to 256 rays, of a group of views with similar slopes, for a chunk of lanes, in registers until the last plane; a warp owns
 // a tile of 16 of them, neighbouring columns of 1, 2 or 4 views. Stages of a few planes bring the voxels that the block's rays see into shared
-// memory while the stage before is worked off. A unit is 8 voxels of a plane; a tile takes as many as its rays see there.
+// memory while the stage before is worked off. A unit is 8 voxels of a plane; a tile takes as many as its rays see there, four at a time
+// and the last one or two of a stage together.
 #pragma once
 #include "matrix_pack.h"
 #include "matrix_ring.h"
+#include "matrix_sparse.h"
 #include "stack_forward.h"
 
 // Where the voxels lie that the rays of a block see on the planes of a segment: between two lines, from its first plane on. The leftmost
@@ -143,26 +145,34 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   };
 
   const int entry[2] = {Law::ROUNDED ? g : ray_view[0], Law::ROUNDED ? g + 8 : ray_view[1]};
-  auto weigh = [&](uint32_t unit, unsigned *high, unsigned *low) {
-    const float *place = list.place[unit & 7];
-#pragma unroll
-    for (int ray = 0; ray < 2; ray++)
-      matrix_weigh<SPLIT_WEIGHTS>(place[entry[ray]] + shift[ray] - (float)(unit & 0x78), 1, high[ray], low[ray]);
-  };
+  const float sparse = 2 * q - q % 2 * 4; // from the two places of a lane in a pair of units to its four places of four units
   float sum[TILES][4] = {};
-  auto add = [&](int slot, int unit) { // and the next one
+  auto place_of_row = [&](uint32_t unit, int ray) { return list.place[unit & 7][entry[ray]] + shift[ray] - (float)(unit & 0x78); };
+  auto row_of = [&](int slot, uint32_t unit) { // of place lane % 8
+    const bool there = (uint32_t)(lane % 8) < (unit >> 7 & 15);
+    const int32_t record = MATRIX_ZEROS + (slot * planes + (int32_t)(unit & 7)) * voxels + (int32_t)(unit >> 11) + lane % 8;
+    return rows_at + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD;
+  };
+  auto add_two = [&](int slot, const uint32_t *unit) {
     matrix_weights weights;
-    const uint32_t first = list.unit[unit], second = list.unit[unit + 1], mine = lane & 8 ? second : first;
-    weigh(first, weights.high, weights.low);
-    weigh(second, weights.high + 2, weights.low + 2);
-    const bool there = (uint32_t)(lane % 8) < (mine >> 7 & 15);
-    const int32_t record = MATRIX_ZEROS + (slot * planes + (int32_t)(mine & 7)) * voxels + (int32_t)(mine >> 11) + lane % 8;
-    const int32_t row = (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD + lane / 16 * 16;
-    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row);
+#pragma unroll
+    for (int k = 0; k < 4; k++) // row g + k % 2 * 8 of unit k / 2
+      matrix_weigh<SPLIT_WEIGHTS>(place_of_row(unit[k / 2], k % 2), 1, weights.high[k], weights.low[k]);
+    matrix_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, row_of(slot, unit[lane / 8 % 2]) + lane / 16 * 16);
+  };
+  auto add_four = [&](int slot, const uint32_t *unit) {
+    matrix_sparse_weights weights;
+    unsigned chosen[4];
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      chosen[k] = matrix_sparse_weigh<SPLIT_WEIGHTS>(place_of_row(unit[k / 2 * 2 + q / 2], k % 2) + sparse, 1, 0, 2, weights.high[k],
+                                                     weights.low[k]);
+    weights.places = matrix_sparse_places(chosen);
+    matrix_sparse_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, row_of(slot, unit[lane / 8]));
   };
   matrix_kept<TILES> kept;
   if (SPLIT) matrix_forget(kept);
-  int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // pairs of units; one warp after the other keeps its sums
+  int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // products; one warp after the other keeps its sums
 
   if (threadIdx.x == 0) matrix_prepare(ring, 2, STACK_MOST_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
@@ -185,11 +195,15 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     }
     matrix_wait(matrix_full(ring_at, slot), phase);
 #pragma unroll 1
-    for (int u = 0; u < total; u += 2) add(slot, u);
+    for (int u = 0; u < total; u += 4)
+      if (total - u > 2)
+        add_four(slot, list.unit + u);
+      else
+        add_two(slot, list.unit + u);
     __syncwarp();
     if (lane == 0) matrix_arrive(matrix_empty(ring_at, slot));
     if (!busy) continue;
-    chain += (total + 1) / 2;
+    chain += (total + 3) / 4;
     if (SPLIT && chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;
     if (stage + 1 < stages) total = make(stage + 1);
   }
