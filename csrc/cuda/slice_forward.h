@@ -163,13 +163,22 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
   if (t == 0) work.sums[(slice * work.groups + block.group) * work.turns + turn] = squares;
 }
 
+// Which of 32 rays that lie next to each other a lane takes. Eight lanes read shared memory together, 16 bytes each, which has room for
+// eight voxels next to each other: four views of two columns lie as close as that, eight views of one column do so near the middle only.
+__device__ static inline int slice_ray(int lane, int slot_bits) {
+  if (slot_bits < 3) return lane;
+  const int others = slot_bits - 2; // bits of a slot behind the first two
+  return (lane & 3) | (lane >> 3 & ((1 << others) - 1)) << 2 | (lane >> 2 & 1) << slot_bits | lane >> 3 >> others << (slot_bits + 1);
+}
+
 template <int CHANNELS>
 __global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
   constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS;
   RS_SHARED(float, shared);
-  float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
-  const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
+  float *total = shared, *pairs = shared + work.rays * CHANNELS; // [thread and turn][channel]
+  const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, ray = slice_ray(t % 32, slot_bits);
+  const int slot = ray & (slots - 1);
   const slice_block block = work.blocks[blockIdx.x];
   const bool upright = plane.view[block.view].main == RS_Y;
   const int64_t slice = lanes.first + blockIdx.y;
@@ -181,6 +190,7 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
   const int64_t per_column = llrint(ldexp(view.column, SLICE_FINE_BITS)), per_band = llrint(ldexp(view.plane * BAND, SLICE_FINE_BITS));
   const int32_t per_plane = (int32_t)lrint(ldexp(view.plane, SLICE_BITS)), part_bits = plane.part_bits;
   for (int32_t n = t; n < work.rays * CHANNELS; n += THREADS) total[n] = 0;
+  total += (t % 32 - ray) * CHANNELS; // at [ray], so that lanes next to each other have theirs next to each other
 
   const stack_window *windows = work.windows + block.window;
   stack_window next = {0, 0}; // read long before it is wanted
@@ -194,7 +204,7 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_fill<CHANNELS>(pairs, plane, volume + slice * plane.ny * plane.nx, upright, from, planes, window);
     __syncthreads();
 #pragma unroll 1
-    for (int32_t n = t + t / 32 * 32; n - t % 32 < rays; n += 2 * THREADS) { // two rays at a time, of 64 that lie next to each other
+    for (int32_t n = t / 32 * 64 + ray; n - ray < rays; n += 2 * THREADS) { // two rays at a time, of 64 that lie next to each other
       int32_t at[2];
       const float *data[2];
       float sum[2][CHANNELS] = {}; // short sums keep the errors of float32 small
@@ -233,7 +243,7 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
   float *shares = work.shares + blockIdx.y * work.share_floats;
 #pragma unroll
   for (int c = 0; c < CHANNELS; c++)
-    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
+    for (int32_t n = t - t % 32 + ray; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
   if (work.turns > 1) return;
   if (!rs_last_block(work.arrived + (int64_t)blockIdx.y * work.groups + block.group, block.count)) return;
   slice_add_up<CHANNELS, THREADS>(plane, work, block, lanes, output, 0);
