@@ -122,7 +122,10 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
   constexpr int SHARES = SLICE_SHARES, COLUMNS = SLICE_COLUMNS;
   const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
   const int64_t slice = lanes.first + blockIdx.y;
-  const stack_view &view = plane.view[block.view + (slot < block.views ? slot : 0)];
+  // Read before anything is written: a thread that reads a table behind its own writes waits for memory every time.
+  const int32_t views = block.views, count = block.strips;
+  const stack_view &view = plane.view[block.view + (slot < views ? slot : 0)];
+  const float length = view.length;
   const float *shares = work.shares + blockIdx.y * work.share_floats;
   const int64_t sinogram = (int64_t)plane.views * plane.columns;
   const size_t item = (size_t)(slice / lanes.units * lanes.units * sinogram);
@@ -132,12 +135,12 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
   double squares = 0;
   if (column < plane.columns) {
     float sum[COLUMNS] = {};
-    for (int32_t k = 0; k < block.strips; k += SHARES) { // so many loads on their way together
+    for (int32_t k = 0; k < count; k += SHARES) { // so many loads on their way together
       float share[SHARES][CHANNELS][COLUMNS];
 #pragma unroll
       for (int n = 0; n < SHARES; n++) {
-        const slice_strip strip = strips[k + n < block.strips ? k + n : k];
-        const int32_t columns = k + n < block.strips ? strip.columns : 0;
+        const slice_strip strip = strips[k + n < count ? k + n : k];
+        const int32_t columns = k + n < count ? strip.columns : 0;
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) {
           const int32_t place = (c ? plane.columns - 1 - column : column) - strip.column;
@@ -153,10 +156,9 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
       for (int n = 0; n < SHARES * CHANNELS * COLUMNS; n++)
         sum[n % COLUMNS] += share[n / COLUMNS / CHANNELS][n / COLUMNS % CHANNELS][n % COLUMNS];
     }
-#pragma unroll
-    for (int m = 0; m < COLUMNS; m++)
-      if (slot < block.views && column + m * beside < plane.columns)
-        squares += rs_finish(output, item, unit + column + m * beside, view.length * sum[m]);
+    squares = rs_finish_all<COLUMNS>(
+        output, item, [&](int m) { return slot < views && column + m * beside < plane.columns; },
+        [&](int m) { return unit + column + m * beside; }, [&](int m) { return length * sum[m]; });
   }
   if (!work.sums) return;
   squares = rs_block_sum(squares);
