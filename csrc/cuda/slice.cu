@@ -126,7 +126,7 @@ int32_t make_work(const rs_plan *plan, slice_tables *tables, const stack_view *v
   tables->plane.turned = is_turned(tables->plane, view);
   for (int32_t v = 0; v < tables->plane.views; v++)
     for (int k = 0; k < HEIGHTS; k++) {
-      const int32_t columns = (int32_t)floor(fabs(view[v].along_y) * (TALLEST >> k) + fabs(view[v].along_x) * SLICE_WIDTH) + 4;
+      const int32_t columns = (int32_t)floor(fabs(view[v].along_y) * (TALLEST >> k) + fabs(view[v].along_x) * SLICE_WIDTH) + SLICE_BESIDE;
       tables->columns[k] = columns > tables->columns[k] ? columns : tables->columns[k];
     }
   return share_out(plan, tables, view);
@@ -228,9 +228,9 @@ int32_t back_project(const rs_operation *operation, const slice_tables *tables, 
   const int64_t enough = rs_cuda_multiprocessors(tables->stack.device) * 3 / 4;
   const int64_t strips = stack_parts(plane.nx, SLICE_WIDTH) * lanes.count, rows = rows_of<CHANNELS>(plane);
   if (strips * stack_parts(rows, 64) >= enough) return back_project<CHANNELS, 8, 8>(operation, tables, projections, lanes, output);
-  if (strips * stack_parts(rows, 32) >= enough) return back_project<CHANNELS, 4, 8>(operation, tables, projections, lanes, output);
-  if (strips * stack_parts(rows, 16) >= enough) return back_project<CHANNELS, 2, 8>(operation, tables, projections, lanes, output);
-  if (strips * stack_parts(rows, 8) >= enough) return back_project<CHANNELS, 1, 8>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(rows, 32) >= enough) return back_project<CHANNELS, 8, 4>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(rows, 16) >= enough) return back_project<CHANNELS, 4, 4>(operation, tables, projections, lanes, output);
+  if (strips * stack_parts(rows, 8) >= enough) return back_project<CHANNELS, 2, 4>(operation, tables, projections, lanes, output);
   if constexpr (CHANNELS == 2)
     if (strips * stack_parts(rows, 4) < enough) return back_project<1>(operation, tables, projections, lanes, output);
   return back_project<CHANNELS, 1, 4>(operation, tables, projections, lanes, output);

@@ -122,7 +122,10 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
   constexpr int SHARES = SLICE_SHARES, COLUMNS = SLICE_COLUMNS;
   const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
   const int64_t slice = lanes.first + blockIdx.y;
-  const stack_view &view = plane.view[block.view + (slot < block.views ? slot : 0)];
+  // Read before anything is written: a thread that reads a table behind its own writes waits for memory every time.
+  const int32_t views = block.views, count = block.strips;
+  const stack_view &view = plane.view[block.view + (slot < views ? slot : 0)];
+  const float length = view.length;
   const float *shares = work.shares + blockIdx.y * work.share_floats;
   const int64_t sinogram = (int64_t)plane.views * plane.columns;
   const size_t item = (size_t)(slice / lanes.units * lanes.units * sinogram);
@@ -132,12 +135,12 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
   double squares = 0;
   if (column < plane.columns) {
     float sum[COLUMNS] = {};
-    for (int32_t k = 0; k < block.strips; k += SHARES) { // so many loads on their way together
+    for (int32_t k = 0; k < count; k += SHARES) { // so many loads on their way together
       float share[SHARES][CHANNELS][COLUMNS];
 #pragma unroll
       for (int n = 0; n < SHARES; n++) {
-        const slice_strip strip = strips[k + n < block.strips ? k + n : k];
-        const int32_t columns = k + n < block.strips ? strip.columns : 0;
+        const slice_strip strip = strips[k + n < count ? k + n : k];
+        const int32_t columns = k + n < count ? strip.columns : 0;
 #pragma unroll
         for (int c = 0; c < CHANNELS; c++) {
           const int32_t place = (c ? plane.columns - 1 - column : column) - strip.column;
@@ -153,14 +156,21 @@ __device__ static inline void slice_add_up(const slice_plane &plane, const slice
       for (int n = 0; n < SHARES * CHANNELS * COLUMNS; n++)
         sum[n % COLUMNS] += share[n / COLUMNS / CHANNELS][n / COLUMNS % CHANNELS][n % COLUMNS];
     }
-#pragma unroll
-    for (int m = 0; m < COLUMNS; m++)
-      if (slot < block.views && column + m * beside < plane.columns)
-        squares += rs_finish(output, item, unit + column + m * beside, view.length * sum[m]);
+    squares = rs_finish_all<COLUMNS>(
+        output, item, [&](int m) { return slot < views && column + m * beside < plane.columns; },
+        [&](int m) { return unit + column + m * beside; }, [&](int m) { return length * sum[m]; });
   }
   if (!work.sums) return;
   squares = rs_block_sum(squares);
   if (t == 0) work.sums[(slice * work.groups + block.group) * work.turns + turn] = squares;
+}
+
+// Which of 32 rays that lie next to each other a lane takes. Eight lanes read shared memory together, 16 bytes each, which has room for
+// eight voxels next to each other: four views of two columns lie as close as that, eight views of one column do so near the middle only.
+__device__ static inline int slice_ray(int lane, int slot_bits) {
+  if (slot_bits < 3) return lane;
+  const int others = slot_bits - 2; // bits of a slot behind the first two
+  return (lane & 3) | (lane >> 3 & ((1 << others) - 1)) << 2 | (lane >> 2 & 1) << slot_bits | lane >> 3 >> others << (slot_bits + 1);
 }
 
 template <int CHANNELS>
@@ -168,8 +178,9 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_forward(slice_plane plane, slice_work work, const float *volume, slice_lanes lanes, rs_output output) {
   constexpr int BAND = SLICE_BAND, STEP = SLICE_STEP, THREADS = SLICE_THREADS;
   RS_SHARED(float, shared);
-  float *total = shared, *pairs = shared + work.rays * CHANNELS; // [ray][channel]
-  const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, slot = t & (slots - 1);
+  float *total = shared, *pairs = shared + work.rays * CHANNELS; // [thread and turn][channel]
+  const int t = threadIdx.x, slot_bits = work.slot_bits, slots = 1 << slot_bits, ray = slice_ray(t % 32, slot_bits);
+  const int slot = ray & (slots - 1);
   const slice_block block = work.blocks[blockIdx.x];
   const bool upright = plane.view[block.view].main == RS_Y;
   const int64_t slice = lanes.first + blockIdx.y;
@@ -181,6 +192,7 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
   const int64_t per_column = llrint(ldexp(view.column, SLICE_FINE_BITS)), per_band = llrint(ldexp(view.plane * BAND, SLICE_FINE_BITS));
   const int32_t per_plane = (int32_t)lrint(ldexp(view.plane, SLICE_BITS)), part_bits = plane.part_bits;
   for (int32_t n = t; n < work.rays * CHANNELS; n += THREADS) total[n] = 0;
+  total += (t % 32 - ray) * CHANNELS; // at [ray], so that lanes next to each other have theirs next to each other
 
   const stack_window *windows = work.windows + block.window;
   stack_window next = {0, 0}; // read long before it is wanted
@@ -194,7 +206,7 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
     slice_fill<CHANNELS>(pairs, plane, volume + slice * plane.ny * plane.nx, upright, from, planes, window);
     __syncthreads();
 #pragma unroll 1
-    for (int32_t n = t + t / 32 * 32; n - t % 32 < rays; n += 2 * THREADS) { // two rays at a time, of 64 that lie next to each other
+    for (int32_t n = t / 32 * 64 + ray; n - ray < rays; n += 2 * THREADS) { // two rays at a time, of 64 that lie next to each other
       int32_t at[2];
       const float *data[2];
       float sum[2][CHANNELS] = {}; // short sums keep the errors of float32 small
@@ -233,7 +245,7 @@ __global__ void __launch_bounds__(SLICE_THREADS, 2)
   float *shares = work.shares + blockIdx.y * work.share_floats;
 #pragma unroll
   for (int c = 0; c < CHANNELS; c++)
-    for (int32_t n = t; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
+    for (int32_t n = t - t % 32 + ray; n < rays; n += THREADS) __stcg(shares + block.share + c * block.across + n, total[n * CHANNELS + c]);
   if (work.turns > 1) return;
   if (!rs_last_block(work.arrived + (int64_t)blockIdx.y * work.groups + block.group, block.count)) return;
   slice_add_up<CHANNELS, THREADS>(plane, work, block, lanes, output, 0);

@@ -1,8 +1,9 @@
 // slice_kernels.h: what the kernels of the `rs_slice_cuda` family share. Threads are rays or voxels; one launch is a whole operator.
 //
-// Two CHANNELS share the weights that a thread finds: the slice, and the slice turned by half a turn. Positions are fixed-point numbers with 23 bits behind the point,
-// all that the mantissa of a float32 in [1, 2) holds: such a number, 1 + the part of a position behind its cell, is made by one logical
-// operation. What limits these kernels is shared memory: 8 bytes a slice for every sample, at 128 bytes a clock and multiprocessor.
+// Two CHANNELS share the weights that a thread finds: the slice, and the slice turned by half a turn. Positions are fixed-point numbers
+// with 23 bits behind the point, all that the mantissa of a float32 in [1, 2) holds: such a number, 1 + the part of a position behind its
+// cell, is made by one logical operation. Shared memory, which gives 128 bytes a clock and multiprocessor, limits forward projection: 8
+// bytes a slice for every sample. Back projection takes 6 for every update, and as much time for its instructions.
 #pragma once
 #include "split.h"
 #include "stack_blocks.h"
