@@ -248,10 +248,9 @@ struct call {
     const stack_plane &plane = tables->plane;
     cudaStream_t stream = rs_cuda_stream(operation);
     const int64_t places = (int64_t)source.lines * source.line;
-    const dim3 pieces((unsigned)(stack_parts(places, MATRIX_SPAN) * source.lanes.count));
-    const dim3 packs((unsigned)(stack_parts(source.line, STACK_PACK_SPAN) * source.lines), chunks), grid((unsigned)blocks, chunks);
-    int32_t status = rs_cuda_status(cudaMemsetAsync(largest, 0, (size_t)source.lanes.count * sizeof *largest, stream), "largest values");
-    if (!status) status = RS_LAUNCH(matrix_largest, pieces, STACK_PACK_THREADS, 0, stream, source, back ? tables->weight : 1.0f, largest);
+    const dim3 packs((unsigned)(stack_parts(source.line, MATRIX_PACK_SPAN) * source.lines * chunks)), grid((unsigned)blocks, chunks);
+    int32_t status = RS_LAUNCH(matrix_largest, (unsigned)source.lanes.count, MATRIX_LOOK_THREADS, 0, stream, source,
+                               back ? tables->weight : 1.0f, largest);
     if (!status)
       status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {

@@ -5,40 +5,56 @@
 #include "matrix_unit.h"
 #include "stack_pack.h"
 
-constexpr int MATRIX_SPAN = 4096; // places of a lane that a block looks at for the largest value
+constexpr int MATRIX_LOOK_THREADS = 512;
+constexpr int MATRIX_LOOK = 24; // places of a thread that are on their way at a time
 
-// The largest finite absolute value of every lane, times `factor`: largest[lane of the launch], bits of a float32, from 0.
-__global__ static void __launch_bounds__(STACK_PACK_THREADS) matrix_largest(stack_source source, float factor, unsigned *largest) {
-  __shared__ float warps[STACK_PACK_THREADS / 32];
-  const int64_t places = (int64_t)source.lines * source.line, pieces = (places + MATRIX_SPAN - 1) / MATRIX_SPAN;
-  const int64_t lane = blockIdx.x / pieces, from = blockIdx.x % pieces * MATRIX_SPAN;
+// The largest finite absolute value, times `factor`, that a thread finds in its places of a lane, VEC at a time.
+template <int VEC> __device__ static inline float matrix_look(const stack_source &source, int64_t lane, float factor) {
+  constexpr int READS = MATRIX_LOOK / VEC, STEP = MATRIX_LOOK_THREADS * VEC;
   const stack_place place = stack_place_of(source.lanes, lane);
-  const int64_t begin = source.begin[place.unit], end = source.begin[place.unit + 1];
-  const float *input = source.input + place.item * source.lanes.item_size + from;
-  const float weight = begin < end ? source.weight[begin] : 0;
-  const float *first = begin < end ? input + source.index[begin] * source.lanes.unit_step : input;
+  const int64_t places = (int64_t)source.lines * source.line, begin = source.begin[place.unit], end = source.begin[place.unit + 1];
+  if (begin == end) return 0;
+  const float *input = source.input + place.item * source.lanes.item_size;
+  const float *first = input + source.index[begin] * source.lanes.unit_step, weight = source.weight[begin];
   float most = 0;
-  constexpr int READS = MATRIX_SPAN / STACK_PACK_THREADS; // on their way
-  float sums[READS];
+  for (int64_t from = (int64_t)threadIdx.x * VEC; from < places; from += READS * STEP) {
+    const int left = places - from < READS * STEP ? (int)(places - from) : READS * STEP;
+    stack_vector<VEC> sum[READS] = {};
 #pragma unroll
-  for (int n = 0; n < READS; n++) {
-    const int i = n * STACK_PACK_THREADS + threadIdx.x;
-    sums[n] = from + i < places ? weight * first[i] : 0;
-  }
+    for (int n = 0; n < READS; n++)
+      if (n * STEP < left) sum[n] = stack_load<VEC>(first + from + n * STEP);
 #pragma unroll
-  for (int n = 0; n < READS; n++) {
-    const int i = n * STACK_PACK_THREADS + threadIdx.x;
-    for (int64_t e = begin + 1; e < end && from + i < places; e++)
-      sums[n] += source.weight[e] * input[source.index[e] * source.lanes.unit_step + i];
-    const float size = fabsf(sums[n]) * factor;
-    most = size > most && size < INFINITY ? size : most;
+    for (int n = 0; n < READS; n++)
+      for (float &value : sum[n].lane) value *= weight;
+#pragma unroll 1
+    for (int64_t e = begin + 1; e < end; e++) {
+      const float *plane = input + source.index[e] * source.lanes.unit_step + from, share = source.weight[e];
+#pragma unroll
+      for (int n = 0; n < READS; n++)
+        if (n * STEP < left) stack_add(sum[n], share, stack_load<VEC>(plane + n * STEP));
+    }
+#pragma unroll
+    for (int n = 0; n < READS; n++)
+#pragma unroll
+      for (int k = 0; k < VEC; k++) {
+        const float size = fabsf(sum[n].lane[k]) * factor;
+        most = size > most && size < INFINITY ? size : most;
+      }
   }
+  return most;
+}
+
+// The largest finite absolute value of every lane, times `factor`: largest[lane of the launch], bits of a float32. A block looks at a lane:
+// the few lanes of a small problem are in the second-level cache, and of many lanes all are under way.
+__global__ static void __launch_bounds__(MATRIX_LOOK_THREADS) matrix_largest(stack_source source, float factor, unsigned *largest) {
+  __shared__ float warps[MATRIX_LOOK_THREADS / 32];
+  float most = stack_in_fours(source) ? matrix_look<4>(source, blockIdx.x, factor) : matrix_look<1>(source, blockIdx.x, factor);
   for (int half = 16; half > 0; half /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, half));
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = most;
   __syncthreads();
   if (threadIdx.x) return;
   for (float other : warps) most = fmaxf(most, other);
-  atomicMax(largest + lane, __float_as_uint(most));
+  largest[blockIdx.x] = __float_as_uint(most);
 }
 
 // Where records go: [chunk][line][place], [chunk][place][line], or both.
@@ -46,31 +62,46 @@ struct matrix_packed {
   char *along, *across; // or null
 };
 
+constexpr int32_t MATRIX_PACK_SPAN = 2 * STACK_PACK_SPAN; // places that a block packs, one tile after the other
+
+// Blocks begin with the last places, of all chunks: those that matrix_largest has read last.
 template <int TILES, bool SPLIT>
-__global__ void __launch_bounds__(STACK_PACK_THREADS) matrix_pack(stack_source source, const unsigned *largest, matrix_packed packed) {
+__global__ void __launch_bounds__(STACK_PACK_THREADS, 6) matrix_pack(stack_source source, const unsigned *largest, matrix_packed packed) {
   constexpr int WIDTH = 8 * TILES, RECORD = MATRIX_RECORD<TILES, SPLIT>;
   __shared__ float tile[STACK_PACK_SPAN][WIDTH + 1], scale[WIDTH];
-  const int64_t chunk = blockIdx.y;
-  const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
-  const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
-  for (int l = threadIdx.x; l < WIDTH; l += STACK_PACK_THREADS)
-    scale[l] = chunk * WIDTH + l < source.lanes.count ? half_scale(largest[chunk * WIDTH + l]) : 0;
-  stack_gather<WIDTH>(source, chunk, line, from, tile);
-  const int32_t count = source.line - from < STACK_PACK_SPAN ? source.line - from : STACK_PACK_SPAN;
-  for (int p = threadIdx.x / 32; p < count; p += STACK_PACK_THREADS / 32) {
-    char *along = packed.along ? packed.along + ((chunk * source.lines + line) * source.line + from + p) * RECORD : nullptr;
-    char *across = packed.across ? packed.across + ((chunk * source.line + from + p) * source.lines + line) * RECORD : nullptr;
-    for (int l = threadIdx.x % 32 * 2; l < WIDTH; l += 64) {
-      const float first = tile[p][l] * scale[l], second = tile[p][l + 1] * scale[l + 1];
-      const unsigned high = half_pair(first, second);
-      if (along) *reinterpret_cast<unsigned *>(along + 2 * l) = high;
-      if (across) *reinterpret_cast<unsigned *>(across + 2 * l) = high;
-      if (!SPLIT) continue;
-      const float2 rounded = half_floats(high);
-      const unsigned low = half_pair(first - rounded.x, second - rounded.y);
-      if (along) *reinterpret_cast<unsigned *>(along + 2 * (WIDTH + l)) = low;
-      if (across) *reinterpret_cast<unsigned *>(across + 2 * (WIDTH + l)) = low;
-    }
+  __shared__ stack_columns<WIDTH> columns;
+  const unsigned chunks = (unsigned)((source.lanes.count + WIDTH - 1) / WIDTH), number = gridDim.x - 1 - blockIdx.x;
+  const int32_t pieces = (source.line + MATRIX_PACK_SPAN - 1) / MATRIX_PACK_SPAN, piece = (int32_t)(number / chunks);
+  const int64_t chunk = number % chunks;
+  const int32_t line = piece / pieces, first = piece % pieces * MATRIX_PACK_SPAN, last = min(first + MATRIX_PACK_SPAN, source.line);
+  if (threadIdx.x < WIDTH) {
+    const int64_t lane = chunk * WIDTH + stack_lane_of<WIDTH, 8>(threadIdx.x);
+    scale[threadIdx.x] = lane < source.lanes.count ? half_scale(largest[lane]) : 0;
+  }
+  stack_find<WIDTH, 8>(source, chunk, line, columns);
+  for (int32_t from = first; from < last; from += STACK_PACK_SPAN) {
+    const int32_t count = min(last - from, STACK_PACK_SPAN);
+    stack_gather(source, columns, from, count, tile);
+    stack_spread<WIDTH, 8>(count, [&](int p, int g) {
+      unsigned high[4], low[4];
+#pragma unroll
+      for (int k = 0; k < 4; k++) {
+        const int c = 2 * k * TILES + g, next = c + TILES;
+        const float even = tile[p][c] * scale[c], odd = tile[p][next] * scale[next];
+        high[k] = half_pair(even, odd);
+        const float2 rounded = half_floats(high[k]);
+        low[k] = half_pair(even - rounded.x, odd - rounded.y);
+      }
+      auto write = [&](char *record) {
+        uint4 *parts = reinterpret_cast<uint4 *>(record);
+        parts[g] = {high[0], high[1], high[2], high[3]};
+        if (SPLIT) parts[TILES + g] = {low[0], low[1], low[2], low[3]};
+        if (g == 0) parts[RECORD / 16 - 1] = {}; // memory takes 32 bytes at a time: of half of them it would read the rest
+      };
+      if (packed.along) write(packed.along + ((chunk * source.lines + line) * source.line + from + p) * RECORD);
+      if (packed.across) write(packed.across + ((chunk * source.line + from + p) * source.lines + line) * RECORD);
+    });
+    __syncthreads();
   }
 }
 

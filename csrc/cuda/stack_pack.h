@@ -25,71 +25,119 @@ struct stack_packed {
   int32_t margin;
 };
 
-// Reads the places from ... from + STACK_PACK_SPAN - 1 of a line for all lanes of a chunk: tile[place][lane]. All threads of the block call it.
-template <int WIDTH>
-__device__ static inline void stack_gather(const stack_source &source, int64_t chunk, int32_t line, int32_t from,
-                                           float (&tile)[STACK_PACK_SPAN][WIDTH + 1]) {
-  __shared__ int64_t begin[WIDTH], item[WIDTH], first[WIDTH];
-  __shared__ int32_t terms[WIDTH];
-  __shared__ float weight[WIDTH]; // of the first term
-  const int t = threadIdx.x % 32, warp = threadIdx.x / 32;
-  int64_t offset = from;
-  float scale = 1;
-  if (source.view) {
-    offset += (int64_t)source.view[line].view * source.line;
-    scale = source.view[line].weight;
-  } else {
-    offset += (int64_t)line * source.line;
-  }
-  for (int l = threadIdx.x; l < WIDTH; l += STACK_PACK_THREADS) {
-    terms[l] = 0;
-    if (chunk * WIDTH + l < source.lanes.count) {
-      const stack_place place = stack_place_of(source.lanes, chunk * WIDTH + l);
-      begin[l] = source.begin[place.unit];
-      terms[l] = (int32_t)(source.begin[place.unit + 1] - begin[l]);
-      item[l] = place.item * source.lanes.item_size + offset;
-      if (terms[l]) first[l] = item[l] + source.index[begin[l]] * source.lanes.unit_step, weight[l] = source.weight[begin[l]];
-    }
-  }
-  __syncthreads();
-  const bool inside = from + t < source.line;
-  constexpr int WARPS = STACK_PACK_THREADS / 32, TOGETHER = WIDTH / WARPS < 8 ? WIDTH / WARPS : 8; // reads on their way
-  for (int l = warp; l < WIDTH; l += WARPS * TOGETHER) {
-    float sum[TOGETHER];
+// A tile of packing is tile[place][column]. Columns are ordered so that no access meets a bank of shared memory twice, where a thread packs
+// MANY neighbouring lanes of a place: neighbours are a whole group of threads apart.
+template <int WIDTH, int MANY> __device__ static inline int stack_lane_of(int column) {
+  return column % (WIDTH / MANY) * MANY + column / (WIDTH / MANY);
+}
+
+// What each column reads of a line: its lane's terms.
+template <int WIDTH> struct stack_columns {
+  int64_t item[WIDTH], first[WIDTH]; // where the line lies in plane 0 of the item, and in the first term's plane, or -1
+
+  int64_t begin[WIDTH];
+  int32_t terms[WIDTH];
+  float weight[WIDTH]; // of the first term
+  float scale;         // of the line
+};
+
+// Do four places always lie at a multiple of 16 bytes?
+__device__ static inline bool stack_in_fours(const stack_source &source) {
+  return source.line % 4 == 0 && reinterpret_cast<uintptr_t>(source.input) % 16 == 0;
+}
+
+// Reads the places from ... from + count - 1 of all columns, VEC of them a thread, and many at a time.
+template <int VEC, int WIDTH>
+__device__ static inline void stack_read(const stack_source &source, const stack_columns<WIDTH> &columns, int32_t from, int32_t count,
+                                         float (&tile)[STACK_PACK_SPAN][WIDTH + 1]) {
+  constexpr int NEXT = STACK_PACK_THREADS * VEC / STACK_PACK_SPAN, TOGETHER = WIDTH / NEXT < 8 ? WIDTH / NEXT : 8; // reads on their way
+  const int t = threadIdx.x % (STACK_PACK_SPAN / VEC) * VEC;
+  const bool inside = t < count;
+  const float *input = source.input + from + t, scale = columns.scale;
+  for (int c = threadIdx.x / (STACK_PACK_SPAN / VEC); c < WIDTH; c += NEXT * TOGETHER) {
+    stack_vector<VEC> sum[TOGETHER] = {};
 #pragma unroll
     for (int n = 0; n < TOGETHER; n++) {
-      const int at = l + n * WARPS;
-      sum[n] = inside && terms[at] ? weight[at] * source.input[first[at] + t] : 0;
+      const int64_t first = columns.first[c + n * NEXT];
+      if (inside & (first >= 0)) sum[n] = stack_load<VEC>(input + first);
     }
 #pragma unroll
     for (int n = 0; n < TOGETHER; n++) {
-      const int at = l + n * WARPS;
-      for (int k = 1; k < terms[at] && inside; k++) {
-        const int64_t e = begin[at] + k;
-        sum[n] += source.weight[e] * source.input[item[at] + source.index[e] * source.lanes.unit_step + t];
+      const int at = c + n * NEXT;
+      for (float &value : sum[n].lane) value *= columns.weight[at];
+#pragma unroll 1
+      for (int k = 1; k < columns.terms[at] && inside; k++) {
+        const int64_t e = columns.begin[at] + k;
+        stack_add(sum[n], source.weight[e], stack_load<VEC>(input + columns.item[at] + source.index[e] * source.lanes.unit_step));
       }
-      tile[t][at] = scale * sum[n];
+#pragma unroll
+      for (int k = 0; k < VEC; k++) tile[t + k][at] = scale * sum[n].lane[k];
+    }
+  }
+}
+
+// Finds the columns of a line for the lanes of a chunk. All threads of the block call it, and meet at its end.
+template <int WIDTH, int MANY>
+__device__ static inline void stack_find(const stack_source &source, int64_t chunk, int32_t line, stack_columns<WIDTH> &columns) {
+  static_assert(WIDTH <= STACK_PACK_THREADS, "a thread for each column");
+  const int c = threadIdx.x;
+  if (c < WIDTH) {
+    const int64_t offset = (int64_t)(source.view ? source.view[line].view : line) * source.line;
+    if (c == 0) columns.scale = source.view ? source.view[line].weight : 1;
+    const int64_t lane = chunk * WIDTH + stack_lane_of<WIDTH, MANY>(c);
+    columns.terms[c] = 0, columns.first[c] = -1, columns.weight[c] = 0;
+    if (lane < source.lanes.count) {
+      const stack_place place = stack_place_of(source.lanes, lane);
+      const int64_t begin = source.begin[place.unit], item = place.item * source.lanes.item_size + offset;
+      columns.begin[c] = begin, columns.item[c] = item;
+      columns.terms[c] = (int32_t)(source.begin[place.unit + 1] - begin);
+      if (columns.terms[c])
+        columns.first[c] = item + source.index[begin] * source.lanes.unit_step, columns.weight[c] = source.weight[begin];
     }
   }
   __syncthreads();
 }
 
-template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS) stack_pack(stack_source source, stack_packed packed) {
-  constexpr int WIDTH = 32 * VEC;
+// Fills a tile: all threads of the block call it, and meet at its end.
+template <int WIDTH>
+__device__ static inline void stack_gather(const stack_source &source, const stack_columns<WIDTH> &columns, int32_t from, int32_t count,
+                                           float (&tile)[STACK_PACK_SPAN][WIDTH + 1]) {
+  if (stack_in_fours(source))
+    stack_read<4>(source, columns, from, count, tile);
+  else
+    stack_read<1>(source, columns, from, count, tile);
+  __syncthreads();
+}
+
+// Has threads use all of a tile: use(place, group) packs the lanes MANY * group ... MANY * group + MANY - 1, which lie in the columns
+// group + k WIDTH / MANY. Neighbouring threads have neighbouring groups; a thread always has the same one.
+template <int WIDTH, int MANY, typename Use> __device__ static inline void stack_spread(int32_t count, Use use) {
+  constexpr int GROUPS = WIDTH / MANY;
+  static_assert(GROUPS <= 32 && STACK_PACK_SPAN == 32, "a warp has whole places, GROUPS of them apart");
+  const int t = threadIdx.x % 32;
+  for (int p = threadIdx.x / 32; p < GROUPS; p += STACK_PACK_THREADS / 32)
+    if (p + t / GROUPS * GROUPS < count) use(p + t / GROUPS * GROUPS, t % GROUPS);
+}
+
+template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS, 6) stack_pack(stack_source source, stack_packed packed) {
+  constexpr int WIDTH = 32 * VEC, GROUPS = WIDTH / 4;
   __shared__ float tile[STACK_PACK_SPAN][WIDTH + 1];
-  const int t = threadIdx.x % 32, warp = threadIdx.x / 32;
+  __shared__ stack_columns<WIDTH> columns;
   const int64_t chunk = blockIdx.y;
   const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
   const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
-  stack_gather<WIDTH>(source, chunk, line, from, tile);
   const int32_t margin = packed.margin, count = source.line - from < STACK_PACK_SPAN ? source.line - from : STACK_PACK_SPAN;
+  stack_find<WIDTH, 4>(source, chunk, line, columns);
+  stack_gather(source, columns, from, count, tile);
   auto write = [&](float *target, int64_t step) {
-    for (int p = warp; p < count; p += STACK_PACK_THREADS / 32)
-      for (int k = t; k < WIDTH; k += 32) target[p * step + k] = tile[p][k];
+    stack_spread<WIDTH, 4>(count, [&](int p, int g) {
+      const float *lanes = tile[p] + g;
+      *reinterpret_cast<float4 *>(target + p * step + 4 * g) = make_float4(lanes[0], lanes[GROUPS], lanes[2 * GROUPS], lanes[3 * GROUPS]);
+    });
   };
   auto clear = [&](float *target, int64_t step, int32_t places) {
-    for (int p = warp; p < places; p += STACK_PACK_THREADS / 32)
-      for (int k = t; k < WIDTH; k += 32) target[p * step + k] = 0;
+    for (int p = threadIdx.x / GROUPS; p < places; p += STACK_PACK_THREADS / GROUPS)
+      *reinterpret_cast<float4 *>(target + p * step + threadIdx.x % GROUPS * 4) = make_float4(0, 0, 0, 0);
   };
   if (packed.along) {
     float *start = packed.along + (chunk * source.lines + line) * (source.line + 2 * margin) * WIDTH;
