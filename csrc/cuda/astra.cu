@@ -2,8 +2,8 @@
 //
 // The workspace holds one batch item's volume or projections with a border of zeros, laid out for the kernels that read them. Where
 // detector columns stand along z, those of astra_beams.h and astra_columns.h (astra_upright.h where rays are supersampled, or there is too
-// little work for astra_beams.h, or its windows are too large; astra_fours_beams.h and astra_fours_back.h for cones in precision `half`), for
-// one slice those of astra_line.h, else those of astra_forward.h and astra_back.h.
+// little work for astra_beams.h, or its windows are too large; astra_fours_back.h for cones whose plane of the source halves volume and
+// detector, in precision `half` astra_fours_beams.h, too), for one slice those of astra_line.h, else astra_forward.h and astra_back.h.
 #include "astra_plan.h"
 
 extern "C" const rs_family rs_astra_cuda, rs_astra_half_cuda;
@@ -17,7 +17,7 @@ void release(rs_plan *plan) {
   rs_cuda_table_free(tables->aimed_pointer);
   rs_cuda_table_free(tables->view_pointer);
   rs_cuda_table_free(tables->beam_pointer);
-  rs_cuda_table_free(tables->step_pointer);
+  rs_cuda_table_free(tables->image_pointer);
   rs_cuda_table_free(tables->pair_pointer);
   free(tables);
   plan->tables = nullptr;
@@ -42,7 +42,7 @@ int32_t prepare(rs_plan *plan) {
   size_back(geometry, tables);
   tables->packed_floats = round_up(tables->packed_floats, 16);
   plan->workspace_floats = tables->packed_floats + 2 * tables->blocks + 1;
-  if (tables->fours.together || tables->pair_beams.chunk) plan->family = &rs_astra_half_cuda;
+  if (geometry->precision == RS_PRECISION_HALF && (tables->fours.slots || tables->pair_beams.chunk)) plan->family = &rs_astra_half_cuda;
   return RS_OK;
 }
 
@@ -102,9 +102,7 @@ int32_t forward_upright(const rs_operation *operation, const rs_plan *plan, cons
   work.step[RS_Y] = pitch * (shape[RS_X] + RS_TEXTURE_BORDER);
   work.step[RS_X] = pitch;
   for (int k = 0; k < 3; k++) work.count[k] = (float)shape[k];
-  work.view_count = geometry->views;
-  work.rows = geometry->rows;
-  work.columns = geometry->columns;
+  work.view_count = geometry->views, work.rows = geometry->rows, work.columns = geometry->columns;
   work.supersampling = geometry->supersampling;
   work.cone = geometry->beam == RS_CONE;
   auto *kernel = tables->per_lane == 8   ? astra_upright_forward<8>
@@ -129,15 +127,13 @@ int32_t forward_beams(const rs_operation *operation, const rs_plan *plan, const 
   if (output.mode == RS_RESIDUAL) work.target.output.measured += item;
   work.target.lanes = {0, geometry->rows, geometry->rows, 0, (int64_t)geometry->views * geometry->columns};
   work.target.sums = squares;
-  work.views = tables->aimed;
-  work.beams = tables->beam;
+  work.views = tables->aimed, work.beams = tables->beam;
   work.packed = plan->workspace;
   work.step[RS_Z] = 1;
   work.step[RS_Y] = (int64_t)beams.length * (shape[RS_X] + RS_TEXTURE_BORDER);
   work.step[RS_X] = beams.length;
   for (int k = 0; k < 3; k++) work.count[k] = shape[k];
-  work.columns = geometry->columns;
-  work.cone = geometry->beam == RS_CONE;
+  work.columns = geometry->columns, work.cone = geometry->beam == RS_CONE;
   work.room = beams;
   auto *kernel = beams.chunk == 128 ? astra_beams_forward<4> : beams.chunk == 64 ? astra_beams_forward<2> : astra_beams_forward<1>;
   const dim3 grid((unsigned)tables->beam_count, (unsigned)parts(geometry->rows, beams.chunk));
@@ -287,8 +283,7 @@ int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const r
   const dim3 grid((unsigned)(parts(shape[RS_X], STACK_SIDE) * parts(shape[RS_Y], ASTRA_TALL)), (unsigned)parts(shape[RS_Z], columns.chunk));
   astra_columns_work work = {};
   work.packed = packed;
-  work.height = shape[RS_Y];
-  work.width = shape[RS_X];
+  work.height = shape[RS_Y], work.width = shape[RS_X];
   work.columns = columns;
   work.target.lanes = {0, shape[RS_Z], shape[RS_Z], 0, (int64_t)shape[RS_Y] * shape[RS_X]};
   const bool cone = geometry->beam == RS_CONE;
@@ -309,32 +304,34 @@ int32_t back_columns(const rs_operation *operation, const rs_plan *plan, const r
   return RS_OK;
 }
 
-// The same for the views of half-precision cones.
+// The same for cones that look the same upside down.
+template <typename Kind>
 int32_t back_fours(const rs_operation *operation, const rs_plan *plan, const rs_output &output, size_t item, const float *projections) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const rs_geometry *geometry = &plan->geometry;
   const int32_t *shape = geometry->shape;
   const astra_columns &columns = tables->fours.columns;
   cudaStream_t stream = rs_cuda_stream(operation);
-  const dim3 grid((unsigned)fours_tiles(geometry), (unsigned)parts((shape[RS_Z] + 1) / 2, columns.chunk));
+  constexpr bool half = Kind::SAMPLES == 4;
+  const dim3 grid((unsigned)fours_tiles(geometry, half), (unsigned)parts((shape[RS_Z] + 1) / 2, columns.chunk));
+  typename Kind::texel *packed = (typename Kind::texel *)plan->workspace;
   fours_columns_work work = {};
-  work.packed = (const uint2 *)plan->workspace;
-  work.depth = shape[RS_Z];
-  work.height = shape[RS_Y];
-  work.width = shape[RS_X];
-  work.fours = tables->fours;
+  work.packed = packed, work.fours = tables->fours;
+  work.depth = shape[RS_Z], work.height = shape[RS_Y], work.width = shape[RS_X];
   unsigned *largest = (unsigned *)(plan->workspace + tables->packed_floats + 2 * tables->blocks);
-  work.largest = largest;
-  int32_t status = find_largest(operation, projections, pixel_count(geometry), largest);
-  auto *kernel = columns.chunk == 64 ? fours_columns_back<2> : fours_columns_back<1>;
-  for (int32_t first = 0; first < tables->step_count && !status; first += tables->per_pass) {
-    const bool last = tables->step_count - first <= tables->per_pass;
-    work.step_count = last ? tables->step_count - first : tables->per_pass;
-    work.steps = tables->step + first;
+  work.largest = half ? largest : nullptr;
+  int32_t status = half ? find_largest(operation, projections, pixel_count(geometry), largest) : RS_OK;
+  auto *kernel = columns.chunk == 64 ? fours_columns_back<Kind, 2> : fours_columns_back<Kind, 1>;
+  if constexpr (!half)
+    if (columns.chunk == 128) kernel = fours_columns_back<Kind, 4>;
+  for (int32_t first = 0; first < tables->image_count && !status; first += tables->per_pass) {
+    const bool last = tables->image_count - first <= tables->per_pass;
+    work.image_count = last ? tables->image_count - first : tables->per_pass;
+    work.images = tables->image + first;
     work.output = output_of_pass(output, item, first > 0, last);
-    status = RS_LAUNCH(fours_pack_columns, pack_grid(parts(columns.lines, 32) * parts(columns.length, 32), work.step_count), dim3(32, 8), 0,
-                       stream, (uint2 *)plan->workspace, projections, work.steps, work.step_count, geometry->rows, geometry->columns,
-                       (int64_t)geometry->views, columns, (const unsigned *)largest);
+    status = RS_LAUNCH(fours_pack_columns<Kind>, pack_grid(parts(columns.lines, 32) * parts(columns.length, 32), work.image_count),
+                       dim3(32, 8), 0, stream, packed, projections, work.images, work.image_count, geometry->rows, geometry->columns,
+                       (int64_t)geometry->views, columns, work.largest);
     if (!status) status = RS_LAUNCH(kernel, grid, dim3(32 * FOURS_WARPS), fours_columns_bytes(tables->fours), stream, work);
   }
   return status;
@@ -384,7 +381,11 @@ int32_t back_general(const rs_operation *operation, const rs_plan *plan, const r
 int32_t back(rs_operation *operation, const rs_plan *plan, const rs_output *output, const float *projections, int64_t batch) {
   const astra_tables *tables = (const astra_tables *)plan->tables;
   const int64_t voxels = voxel_count(&plan->geometry), pixels = pixel_count(&plan->geometry);
-  auto *run = tables->line_back ? back_line : tables->fours.together ? back_fours : tables->columns.chunk ? back_columns : back_general;
+  const bool half = plan->geometry.precision == RS_PRECISION_HALF;
+  auto *run = tables->line_back       ? back_line
+              : tables->fours.slots   ? (half ? back_fours<fours_halves> : back_fours<fours_floats>)
+              : tables->columns.chunk ? back_columns
+                                      : back_general;
   for (int64_t item = 0; item < batch; item++) {
     int32_t status = run(operation, plan, *output, (size_t)(item * voxels), projections + item * pixels);
     if (status) return status;

@@ -1,5 +1,5 @@
 // astra_columns.h: back projection by law astra where detector columns stand along z: voxels above one another see one column, and rows
-// at even distances.
+// at even distances. (Cones with a mirror image take astra_fours_back.h.)
 //
 // A block owns ASTRA_TALL x STACK_SIDE voxels of a chunk of slices in registers until the last view; lanes are slices, a warp owns 4 x 4
 // places. The window of a view that the block sees is copied into shared memory while the view before is worked off. What all slices of

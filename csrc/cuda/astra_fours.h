@@ -4,7 +4,7 @@
 // place, with the same weights (they are the same for a fraction and 1 - it, but where a position is a tie). And what a view sees of a
 // volume, its opposite sees of the volume turned by 180 degrees. So two voxels, turned into one another, and their mirror images share
 // everything in two opposite views: place, weights, address. Their data stand together in 8 bytes: two words of two float16 numbers, the
-// second of which is the mirror image.
+// second of which is the mirror image. (Back projection takes two of them in float32, see astra_fours_back.h.)
 //
 // Weights are whole 256ths. As float16 numbers they are the same integers, that is in units of 2^-24 (subnormal numbers cost nothing):
 // a sum of four products with data below 2^15 stays below 1/2, and what it loses is 2^-25.
@@ -14,7 +14,7 @@
 
 constexpr int FOURS_WARPS = 8;                // of a block; a warp owns FOURS_PLACES lines of sums, its lanes are neighbours in them
 constexpr int FOURS_PLACES = 8;               //
-constexpr int FOURS_STEPS = 4;                // most steps of a stage: a lane makes a place of a step
+constexpr int FOURS_STEPS = 4;                // whose tables are made at a time: a lane makes a place of a step
 constexpr double FOURS_SAME = 1e-3;           // places that differ by less are the same one
 constexpr float FOURS_WEIGHT = 65536;         // what the unit of weights leaves to do
 constexpr uint32_t FOURS_ONE = 0x01000100u;   // two weights of 1
@@ -53,11 +53,13 @@ __device__ static inline uint32_t fours_mix(const fours_weights &w, uint32_t sel
                            half_multiply_add(w.second, second, half_multiply_add(w.first, first, half_multiply(w.self, self))));
 }
 
-// What lines of sums share on a step: the fraction across, and twice; a factor, as the bits of a float32; bytes to the line; where lane 16
-// is, in 2^-24 of a sample, and the way to lane 48, which is that to the next lane in 2^-29.
+// What a line of sums shares on a step: bytes to the samples (back 256 of them, and the fraction across); where lane 16 is, in 2^-24 of a
+// sample, and the way to lane 48, which is that to the next lane in 2^-29; back a factor, as the bits of a float32, forward the fraction
+// across, twice. These are 16 bytes, for which shared memory takes as long as for two loads of 4.
 struct alignas(16) fours_entry {
-  uint32_t fraction, pair, share, line, at;
+  uint32_t line, at;
   int32_t step;
+  uint32_t more;
 };
 
 // What a block sees of a step: the first column and row (or slice), in packed ones, and how many columns.

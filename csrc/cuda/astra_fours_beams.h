@@ -2,7 +2,10 @@
 //
 // A block owns FOURS_WARPS x FOURS_PLACES columns of neighbouring views in a chunk of rows of the lower half, and the mirror images of
 // these rays; and, in the volume turned by 180 degrees, those of the opposite views. Lanes are rows, a warp owns FOURS_PLACES columns.
-// Tables are made for FOURS_STEPS planes at a time.
+// Each makes its own tables, for FOURS_STEPS planes at a time.
+//
+// There is room for two planes. While the warps work off one, each of them sends its share of the next, once all are done with the one
+// before: not at once, so that none waits for the slowest of its block, but early enough for the voxels to come in time.
 //
 // The opposite view takes the places of its partner. ASTRA would find them in float32 from the other end of the volume: at N = 512 the
 // sum ends on another 256th of a voxel for one place of 150. Turned, neighbours across change places, and with them the products that a tie
@@ -10,6 +13,7 @@
 #pragma once
 #include "astra_beams.h"
 #include "astra_fours.h"
+#include "astra_ring.h"
 
 // A view, and the one that sees of the turned volume what this sees of the volume; or -1.
 struct fours_pair_of_views {
@@ -37,7 +41,7 @@ struct fours_beams_work {
 };
 
 static inline size_t fours_beams_bytes(const astra_beams &b) {
-  const size_t stages = 2 * ((size_t)b.wide * b.high * sizeof(uint2) + FOURS_STEPS * FOURS_WARPS * FOURS_PLACES * sizeof(fours_entry));
+  const size_t stages = 2 * (size_t)b.wide * b.high * sizeof(uint2) + FOURS_STEPS * FOURS_WARPS * FOURS_PLACES * sizeof(fours_entry);
   const size_t tile = FOURS_WARPS * FOURS_PLACES * (b.chunk + 1) * sizeof(float);
   return stages > tile ? stages : tile;
 }
@@ -47,25 +51,33 @@ __global__ void fours_pack_volume(uint2 *to, const float *from, int32_t depth, i
                                   const unsigned *largest) {
   __shared__ uint2 tile[32][33];
   const int32_t lines = width + RS_TEXTURE_BORDER, across = (lines + 31) / 32, x0 = blockIdx.x % across * 32,
-                at0 = blockIdx.x / across * 32;
+                at0 = blockIdx.x / across * 32, x = x0 + threadIdx.x - 1, z = at0 + threadIdx.y - packed.margin - 1;
+  const int64_t slice = (int64_t)height * width, pitch = 8 * slice;
   const float scale = half_scale(*largest);
   for (int32_t line = blockIdx.y; line < height + RS_TEXTURE_BORDER; line += gridDim.y) {
-    const int32_t y = line - 1, x = x0 + threadIdx.x - 1;
-    for (int k = threadIdx.y; k < 32; k += 8) {
-      const int32_t z = at0 + k - packed.margin - 1;
-      uint2 texel = make_uint2(0, 0);
-      if (z >= 0 && z < depth && y >= 0 && y < height && x >= 0 && x < width) {
-        const int64_t slice = (int64_t)height * width, place = (int64_t)y * width + x, turned = slice - 1 - place;
-        const float *here = from + z * slice, *mirrored = from + (depth - 1 - z) * slice;
-        texel =
-            make_uint2(half_pair(scale * here[place], scale * mirrored[place]), half_pair(scale * here[turned], scale * mirrored[turned]));
-      }
-      tile[k][threadIdx.x] = texel;
+    const int32_t y = line - 1;
+    const bool seen = (uint32_t)y < (uint32_t)height && (uint32_t)x < (uint32_t)width;
+    const int64_t place = (int64_t)y * width + x, turned = slice - 1 - place;
+    const int64_t here = z * slice, mirrored = (depth - 1 - z) * slice;
+    float values[4][4]; // all on their way together
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      const bool inside = seen && (uint32_t)(z + 8 * k) < (uint32_t)depth;
+      values[k][0] = inside ? from[here + place + k * pitch] : 0;
+      values[k][1] = inside ? from[mirrored + place - k * pitch] : 0;
+      values[k][2] = inside ? from[here + turned + k * pitch] : 0;
+      values[k][3] = inside ? from[mirrored + turned - k * pitch] : 0;
     }
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      tile[threadIdx.y + 8 * k][threadIdx.x] =
+          make_uint2(half_pair(scale * values[k][0], scale * values[k][1]), half_pair(scale * values[k][2], scale * values[k][3]));
     __syncthreads();
-    const int32_t at = at0 + threadIdx.x;
-    for (int k = threadIdx.y; k < 32; k += 8)
-      if (x0 + k < lines && at < packed.length) to[((int64_t)line * lines + x0 + k) * packed.length + at] = tile[threadIdx.x][k];
+    const int32_t column = x0 + threadIdx.y, at = at0 + threadIdx.x;
+    uint2 *target = to + ((int64_t)line * lines + column) * packed.length + at;
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      if (column + 8 * k < lines && at < packed.length) target[(int64_t)k * 8 * packed.length] = tile[threadIdx.x][threadIdx.y + 8 * k];
     __syncthreads();
   }
 }
@@ -73,18 +85,18 @@ __global__ void fours_pack_volume(uint2 *to, const float *from, int32_t depth, i
 template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_beams_forward(fours_beams_work work) {
   constexpr int CHUNK = 32 * VEC, PLACES = FOURS_WARPS * FOURS_PLACES;
   RS_SHARED(uint2, voxels);
-  __shared__ stack_arrival arrivals[2];
+  __shared__ astra_ring ring;
   __shared__ fours_window windows[3][FOURS_STEPS];
   __shared__ fours_column columns[PLACES];
   const astra_beams room = work.room;
   const astra_beam beam = work.beams[blockIdx.x];
   const int32_t slot = room.wide * room.high, count = beam.last - beam.first, groups = (count + FOURS_STEPS - 1) / FOURS_STEPS;
-  fours_entry *tables = (fours_entry *)(voxels + 2 * slot);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, row0 = blockIdx.y * CHUNK;
+  fours_entry *table = (fours_entry *)(voxels + 2 * slot) + warp * FOURS_STEPS * FOURS_PLACES; // of the warp
   const int main = work.views[work.pairs[beam.view].view].main, over = main == RS_X ? RS_Y : RS_X, width = beam.pieces * FOURS_PLACES;
   const float count0 = work.count[main], count1 = work.count[over];
   const double middle = 0.5 * (work.count[main] - 1), height = 256 * (0.5 * work.count[RS_Z]) + 128.5;
-  const int32_t lines = work.count[over] + RS_TEXTURE_BORDER, wide = min(room.wide, lines), sends = (wide + 31) / 32;
+  const int32_t lines = work.count[over] + RS_TEXTURE_BORDER, wide = min(room.wide, lines), sends = (wide + FOURS_WARPS - 1) / FOURS_WARPS;
   const bool busy = warp < beam.views * beam.pieces;
   const int planes = work.views[work.pairs[beam.view].view].frame[0].slab;
   auto pair_of = [&](int place) { return work.pairs[beam.view + min(place / width, beam.views - 1)]; };
@@ -111,15 +123,14 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
     slice = min(max(slice + room.margin, 0) & ~3, room.length - room.high);
     if (lane % 8 == 0) windows[group % 3][lane / 8] = {first, slice, min(max(last - first, 0) + 2, wide)};
   };
-  auto send = [&](int32_t n) { // a plane, by one warp: a lane sends columns of voxels
+  auto send = [&](int32_t n) { // a plane: a lane sends a column of voxels, neighbours are sent by neighbouring warps
     const fours_window window = windows[n / FOURS_STEPS % 3][n % FOURS_STEPS];
     const uint2 *from = work.packed + (beam.first + n + 1) * work.step[main] + window.column * work.step[over] + window.row;
-#pragma unroll 1
-    for (int k = lane; k < 32 * sends; k += 32)
-      stack_send(&arrivals[n & 1], (float *)(voxels + (n & 1) * slot + k * room.high), (const float *)(from + k * work.step[over]),
-                 k < window.wide ? room.high * (unsigned)sizeof(uint2) : 0);
+    const int k = lane * FOURS_WARPS + warp;
+    astra_send(ring, n & 1, lane < sends, voxels + (n & 1) * slot + k * room.high, from + k * work.step[over],
+               k < window.wide ? room.high * (unsigned)sizeof(uint2) : 0);
   };
-  auto make = [&](int32_t group) { // their tables: a lane makes a place of a plane
+  auto make = [&](int32_t group) { // the tables of a group: a lane makes a place of a plane
     const int place = warp * FOURS_PLACES + lane % FOURS_PLACES, s = lane / FOURS_PLACES;
     const int32_t n = group * FOURS_STEPS + s, plane = beam.first + n;
     if (!busy || n >= count) return;
@@ -136,16 +147,11 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
                  z = 256 * (column.way.height[0] + h * column.way.height[1] + dz * (row0 + 16)) + height +
                      RS_TEXTURE_SCALE * (room.margin - window.row);
     const int32_t line = min(max((int32_t)(at >> 8) - window.column, 0), room.wide - 2);
-    tables[((group & 1) * FOURS_STEPS + s) * PLACES + place] = {fraction,
-                                                                fraction * 0x10001u,
-                                                                0,
-                                                                (uint32_t)(((n & 1) * slot + line * room.high) * (int32_t)sizeof(uint2)),
-                                                                (uint32_t)(int64_t)rint(z * 65536),
-                                                                (int32_t)rint(dz * (256 * 32 * 65536.0))};
+    table[lane] = {(uint32_t)(((n & 1) * slot + line * room.high) * (int32_t)sizeof(uint2)), (uint32_t)(int64_t)rint(z * 65536),
+                   (int32_t)rint(dz * (256 * 32 * 65536.0)), fraction * 0x10001u};
   };
 
-  if (threadIdx.x == 0)
-    for (stack_arrival &arrival : arrivals) stack_expect_lanes(&arrival, 32 * sends);
+  if (threadIdx.x == 0) astra_prepare(ring, 2, FOURS_WARPS, sends, FOURS_WARPS);
   if (threadIdx.x < PLACES) {
     const astra_frame &frame = work.views[pair_of(threadIdx.x).view].frame[0];
     const int32_t column = min(column_of(threadIdx.x), work.columns - 1);
@@ -158,31 +164,26 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
   const int32_t ahead = (lane - 16) * (1 << 27);
   const uint32_t far_half = main == RS_X ? FOURS_BELOW : FOURS_HALF, near_half = main == RS_X ? FOURS_HALF : FOURS_BELOW;
   float sum[FOURS_PLACES][VEC][4] = {};
-  if (warp == 0 && count) send(0);
-  if (count) make(0);
+  if (count) send(0);
+#pragma unroll 1
   for (int32_t n = 0; n < count; n++) {
-    stack_wait(&arrivals[n & 1], n >> 1 & 1);
-    __syncthreads();
-    if (warp == n % FOURS_WARPS && n + 1 < count) send(n + 1);
+    astra_wait(&ring.full[n & 1], n >> 1 & 1);
     const int32_t group = n / FOURS_STEPS, s = n % FOURS_STEPS;
     if (s == 0) {
-      if (warp == (group + 1) % FOURS_WARPS && group + 2 < groups) find(group + 2);
-      if (group + 1 < groups) make(group + 1);
+      make(group);
+      __syncwarp();
     }
-    if (!busy) continue;
-    const uint4 *table = (const uint4 *)(tables + ((group & 1) * FOURS_STEPS + s) * PLACES + warp * FOURS_PLACES);
+    auto add = [&](int p) {
+      const uint4 shared = *(const uint4 *)(table + s * FOURS_PLACES + p);
+      const uint32_t fraction = shared.w & 255;
+      const char *line = (const char *)voxels + shared.x, *next = line + room.high * sizeof(uint2);
+      uint32_t at = shared.y + (uint32_t)__mulhi((int32_t)shared.z, ahead);
 #pragma unroll
-    for (int p = 0; p < FOURS_PLACES; p++) {
-      const uint4 shared = table[2 * p];
-      const uint2 way = *(const uint2 *)&table[2 * p + 1];
-      const char *line = (const char *)voxels + shared.w, *next = line + room.high * sizeof(uint2);
-      uint32_t at = way.x + (uint32_t)__mulhi((int32_t)way.y, ahead);
-#pragma unroll
-      for (int k = 0; k < VEC; k++, at += way.y) {
+      for (int k = 0; k < VEC; k++, at += shared.z) {
         const uint2 *near = (const uint2 *)line + fours_whole(at), *far = (const uint2 *)next + fours_whole(at);
         const uint2 self = near[0], second = near[1], first = far[0], both = far[1];
-        const fours_weights w = fours_weigh(at, shared.x, shared.y, far_half, near_half),
-                            opposed = fours_weigh(at, shared.x, shared.y, near_half, far_half);
+        const fours_weights w = fours_weigh(at, fraction, shared.w, far_half, near_half),
+                            opposed = fours_weigh(at, fraction, shared.w, near_half, far_half);
         const float2 here = half_floats(fours_mix(w, self.x, first.x, second.x, both.x)),
                      turned = half_floats(fours_mix(opposed, self.y, first.y, second.y, both.y));
         sum[p][k][0] += here.x;
@@ -190,7 +191,21 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
         sum[p][k][2] += turned.x;
         sum[p][k][3] += turned.y;
       }
+    };
+    constexpr int EARLY = FOURS_PLACES / 4;
+    if (busy)
+#pragma unroll
+      for (int p = 0; p < EARLY; p++) add(p);
+    if (n + 1 < count) {
+      if (n) astra_wait(&ring.empty[(n + 1) & 1], (n - 1) >> 1 & 1);
+      send(n + 1);
     }
+    // The windows before this group's were read: else its first plane would not have come. All know the new ones when its third has.
+    if (s == 0 && warp == group % FOURS_WARPS && group + 2 < groups) find(group + 2);
+    if (busy)
+#pragma unroll
+      for (int p = EARLY; p < FOURS_PLACES; p++) add(p);
+    astra_release(ring, n & 1);
   }
 
   const float unscale = half_unscale(*work.largest) * FOURS_WEIGHT;

@@ -28,15 +28,15 @@ struct astra_tables {
   astra_beams beams;     // likewise
   astra_beam *beam;
   int64_t beam_count, beam_pointer;
-  fours_columns fours; // together 0: not this way
-  fours_step *step;
-  int64_t step_pointer;
-  int32_t step_count;
+  fours_columns fours; // slots 0: not this way
+  fours_image *image;
+  int64_t image_pointer;
+  int32_t image_count;
   astra_beams pair_beams; // chunk 0: not this way; its blocks are `beam`
   fours_pair_of_views *pair;
   int64_t pair_pointer;
   int32_t per_lane;      // rows of a lane in upright forward
-  int32_t per_pass;      // views, or steps, that are packed for back projection at a time
+  int32_t per_pass;      // views, or images, that are packed for back projection at a time
   int64_t packed_floats; // of the workspace; then the sums of squares of forward's blocks, and a largest value
   int64_t blocks;        // of forward
 };
@@ -105,23 +105,23 @@ int32_t make_pairs(const rs_plan *plan, astra_tables *tables, const astra_aimed 
   return status;
 }
 
-// What precision `half` takes, where it has a way.
-int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed, const astra_view *view) {
+// What back projection of cones takes, and in precision `half` forward projection, where they have a way.
+int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed, const astra_view *view, bool half) {
   const rs_geometry *geometry = &plan->geometry;
-  fours_step *steps = (fours_step *)malloc(2 * (size_t)geometry->views * sizeof *steps);
+  fours_image *images = (fours_image *)malloc((size_t)geometry->views * sizeof *images);
   int32_t *opposite = (int32_t *)malloc(2 * (size_t)geometry->views * sizeof *opposite), *opposed = opposite + geometry->views;
-  int32_t status = steps && opposite ? RS_OK : rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
+  int32_t status = images && opposite ? RS_OK : rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
   if (!status && fours_are_mirrored(geometry, view)) {
-    fours_pair(geometry, view, opposite, opposed);
     int exponent;
-    tables->step_count = fours_make_steps(geometry, view, opposite, opposed, steps, &exponent);
+    if (half) fours_pair(geometry, view, opposite, opposed);
+    tables->image_count = fours_make_images(geometry, view, half ? opposite : nullptr, opposed, images, &exponent);
     if (geometry->voxel_supersampling == 1 && geometry->shape[RS_Z] >= ASTRA_FEW &&
-        fours_plan_columns(geometry, steps, tables->step_count, exponent, plan->device, &tables->fours))
-      status =
-          rs_cuda_table(plan->device, steps, tables->step_count * (int64_t)sizeof *steps, (void **)&tables->step, &tables->step_pointer);
-    if (!status && geometry->supersampling == 1 && geometry->rows >= ASTRA_FEW) status = make_pairs(plan, tables, aimed, opposite);
+        fours_plan_columns(geometry, images, tables->image_count, exponent, half, plan->device, &tables->fours))
+      status = rs_cuda_table(plan->device, images, tables->image_count * (int64_t)sizeof *images, (void **)&tables->image,
+                             &tables->image_pointer);
+    if (!status && half && geometry->supersampling == 1 && geometry->rows >= ASTRA_FEW) status = make_pairs(plan, tables, aimed, opposite);
   }
-  free(steps);
+  free(images);
   free(opposite);
   return status;
 }
@@ -161,7 +161,7 @@ int32_t fill_tables(rs_plan *plan, astra_tables *tables, astra_aimed *aimed, ast
       !astra_plan_columns(geometry, view, plan->device, &tables->columns))
     tables->columns.chunk = 0;
   const bool half = flat && geometry->beam == RS_CONE && geometry->precision == RS_PRECISION_HALF;
-  int32_t status = half ? make_fours(plan, tables, aimed, view) : RS_OK;
+  int32_t status = flat && geometry->beam == RS_CONE ? make_fours(plan, tables, aimed, view, half) : RS_OK;
   if (!flat || tables->pair_beams.chunk || geometry->supersampling > 1 || geometry->rows < ASTRA_FEW ||
       !astra_plan_beams(geometry, aimed, plan->device, &tables->beams))
     tables->beams.chunk = 0;
@@ -220,10 +220,10 @@ void size_back(const rs_geometry *geometry, astra_tables *tables) {
     tables->packed_floats = larger(tables->packed_floats, floats);
     return;
   }
-  const bool fours = tables->fours.together > 0;
+  const bool fours = tables->fours.slots > 0;
   if (fours || tables->columns.chunk) {
     const astra_columns &columns = fours ? tables->fours.columns : tables->columns;
-    const int32_t views = fours ? tables->step_count : geometry->views;
+    const int32_t views = fours ? tables->image_count : geometry->views;
     const int64_t image = 2 * (int64_t)columns.lines * columns.length, most = larger(1, PASS_FLOATS / image), passes = parts(views, most);
     tables->per_pass = (int32_t)parts(views, passes);
     floats = tables->per_pass * image;
