@@ -3,10 +3,10 @@
 //
 // A block owns FOURS_WARPS x FOURS_PLACES voxels of a slice (in float16 of half a slice) in a chunk of slices of the lower half, and those
 // that share their places. Lanes are slices, a warp owns a row of FOURS_PLACES voxels. The windows of steps come to a ring of slots
-// (astra_ring.h), so that warps do not wait for one another; each makes its own tables, for FOURS_STEPS steps at a time.
+// (ring.h), so that warps do not wait for one another; each makes its own tables, for FOURS_STEPS steps at a time.
 #pragma once
 #include "astra_fours.h"
-#include "astra_ring.h"
+#include "ring.h"
 
 // A packed image. In float16: the views whose pixels are its two words, -1: zeros; and how the voxels of a block see the first view, and
 // the second: a view without an opposite is seen by those that are turned. So an image serves two steps: at the second one the words have
@@ -32,7 +32,8 @@ struct fours_columns_work {
 };
 
 constexpr int FOURS_WIDE = 32; // most columns of a window: a lane sends one
-static_assert(astra_ahead(ASTRA_SLOTS) <= FOURS_STEPS, "windows must be found in time");
+constexpr int FOURS_SLOTS = 6; // at most
+static_assert(ring_ahead(FOURS_SLOTS) <= FOURS_STEPS, "windows must be found in time");
 
 static inline size_t fours_columns_bytes(const fours_columns &fours) {
   constexpr size_t PLACES = FOURS_WARPS * FOURS_PLACES;
@@ -123,7 +124,8 @@ template <typename Kind, int VEC> __global__ void __launch_bounds__(32 * FOURS_W
   using texel = typename Kind::texel;
   constexpr int CHUNK = 32 * VEC, PLACES = FOURS_WARPS * FOURS_PLACES, SAMPLES = Kind::SAMPLES;
   RS_SHARED(texel, pixels);
-  __shared__ astra_ring ring;
+  __shared__ ring_arrivals ring;
+  const shared_address ring_at = shared_hold(&ring);
   __shared__ fours_window windows[4][FOURS_STEPS]; // those in use, and as many to come
   const astra_columns c = work.fours.columns;
   const int32_t size = c.wide * c.high, slots = work.fours.slots, steps = SAMPLES / 2 * work.image_count;
@@ -153,9 +155,9 @@ template <typename Kind, int VEC> __global__ void __launch_bounds__(32 * FOURS_W
   };
   auto send = [&](int n, int slot) { // a step, by one warp: a lane sends a column
     const fours_window window = windows[n / FOURS_STEPS % 4][n % FOURS_STEPS];
-    astra_send(ring, slot, lane < c.wide, pixels + slot * size + lane * c.high,
-               packed + ((int64_t)image_of(n) * c.lines + window.column + lane) * c.length + window.row,
-               lane < window.wide ? c.high * (unsigned)sizeof(texel) : 0);
+    ring_send(ring, slot, lane < c.wide, pixels + slot * size + lane * c.high,
+              packed + ((int64_t)image_of(n) * c.lines + window.column + lane) * c.length + window.row,
+              lane < window.wide ? c.high * (unsigned)sizeof(texel) : 0);
   };
   auto find_and_send = [&](int n, int slot) { // the windows of the next FOURS_STEPS steps are found with the first of these
     if (n % FOURS_STEPS == 0) find(n + FOURS_STEPS);
@@ -172,10 +174,10 @@ template <typename Kind, int VEC> __global__ void __launch_bounds__(32 * FOURS_W
                    (int32_t)rint(seen.step * (32 * 65536.0)), __float_as_uint(seen.share)};
   };
 
-  if (threadIdx.x == 0) astra_prepare(ring, slots, 1, c.wide, FOURS_WARPS);
+  if (threadIdx.x == 0) ring_prepare(ring, slots, 1, c.wide, FOURS_WARPS);
   if (warp < 2) find(warp * FOURS_STEPS);
   __syncthreads();
-  for (int n = 0; warp == 0 && n < min(steps, astra_ahead(slots)); n++) send(n, n);
+  for (int n = 0; warp == 0 && n < min(steps, ring_ahead(slots)); n++) send(n, n);
   const int32_t ahead = (lane - 16) * (1 << 27);
   float sum[FOURS_PLACES][VEC][SAMPLES] = {};
   auto exchange = [&] { // the sums of the two words
@@ -190,12 +192,12 @@ template <typename Kind, int VEC> __global__ void __launch_bounds__(32 * FOURS_W
           sum[p][k][SAMPLES / 2 + s] = kept;
         }
   };
-  astra_turn at_step;
+  ring_place at_step;
 #pragma unroll 1
   for (int32_t end = work.image_count; at_step.load < steps; end = steps) {
 #pragma unroll 1
-    for (; at_step.load < end; astra_go_on<FOURS_WARPS>(ring, at_step, steps, slots, find_and_send)) {
-      astra_wait(&ring.full[at_step.slot], at_step.phase);
+    for (; at_step.load < end; ring_go_on<FOURS_WARPS>(ring_at, at_step, steps, slots, find_and_send)) {
+      ring_wait(ring_full(ring_at, at_step.slot), at_step.phase);
       if (at_step.load % FOURS_STEPS == 0) {
         make(at_step.load);
         __syncwarp();
@@ -299,7 +301,7 @@ static inline bool fours_measure_columns(const rs_geometry *geometry, const four
   c.chunk = chunk;
   to->factor = ldexpf(half ? FOURS_WEIGHT : 1, exponent);
   for (int64_t limit : {room / 2 - (1 << 10), room}) // first for two blocks on a multiprocessor
-    for (to->slots = ASTRA_SLOTS; to->slots > 1; to->slots--)
+    for (to->slots = FOURS_SLOTS; to->slots > 1; to->slots--)
       if ((int64_t)fours_columns_bytes(*to) <= limit) return true;
   return false;
 }

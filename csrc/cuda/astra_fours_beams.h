@@ -13,7 +13,7 @@
 #pragma once
 #include "astra_beams.h"
 #include "astra_fours.h"
-#include "astra_ring.h"
+#include "ring.h"
 
 // A view, and the one that sees of the turned volume what this sees of the volume; or -1.
 struct fours_pair_of_views {
@@ -85,7 +85,8 @@ __global__ void fours_pack_volume(uint2 *to, const float *from, int32_t depth, i
 template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_beams_forward(fours_beams_work work) {
   constexpr int CHUNK = 32 * VEC, PLACES = FOURS_WARPS * FOURS_PLACES;
   RS_SHARED(uint2, voxels);
-  __shared__ astra_ring ring;
+  __shared__ ring_arrivals ring;
+  const shared_address ring_at = shared_hold(&ring);
   __shared__ fours_window windows[3][FOURS_STEPS];
   __shared__ fours_column columns[PLACES];
   const astra_beams room = work.room;
@@ -127,8 +128,8 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
     const fours_window window = windows[n / FOURS_STEPS % 3][n % FOURS_STEPS];
     const uint2 *from = work.packed + (beam.first + n + 1) * work.step[main] + window.column * work.step[over] + window.row;
     const int k = lane * FOURS_WARPS + warp;
-    astra_send(ring, n & 1, lane < sends, voxels + (n & 1) * slot + k * room.high, from + k * work.step[over],
-               k < window.wide ? room.high * (unsigned)sizeof(uint2) : 0);
+    ring_send(ring, n & 1, lane < sends, voxels + (n & 1) * slot + k * room.high, from + k * work.step[over],
+              k < window.wide ? room.high * (unsigned)sizeof(uint2) : 0);
   };
   auto make = [&](int32_t group) { // the tables of a group: a lane makes a place of a plane
     const int place = warp * FOURS_PLACES + lane % FOURS_PLACES, s = lane / FOURS_PLACES;
@@ -151,7 +152,7 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
                    (int32_t)rint(dz * (256 * 32 * 65536.0)), fraction * 0x10001u};
   };
 
-  if (threadIdx.x == 0) astra_prepare(ring, 2, FOURS_WARPS, sends, FOURS_WARPS);
+  if (threadIdx.x == 0) ring_prepare(ring, 2, FOURS_WARPS, sends, FOURS_WARPS);
   if (threadIdx.x < PLACES) {
     const astra_frame &frame = work.views[pair_of(threadIdx.x).view].frame[0];
     const int32_t column = min(column_of(threadIdx.x), work.columns - 1);
@@ -167,7 +168,7 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
   if (count) send(0);
 #pragma unroll 1
   for (int32_t n = 0; n < count; n++) {
-    astra_wait(&ring.full[n & 1], n >> 1 & 1);
+    ring_wait(ring_full(ring_at, n & 1), n >> 1 & 1);
     const int32_t group = n / FOURS_STEPS, s = n % FOURS_STEPS;
     if (s == 0) {
       make(group);
@@ -197,7 +198,7 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
 #pragma unroll
       for (int p = 0; p < EARLY; p++) add(p);
     if (n + 1 < count) {
-      if (n) astra_wait(&ring.empty[(n + 1) & 1], (n - 1) >> 1 & 1);
+      if (n) ring_wait(ring_empty(ring_at, (n + 1) & 1), (n - 1) >> 1 & 1);
       send(n + 1);
     }
     // The windows before this group's were read: else its first plane would not have come. All know the new ones when its third has.
@@ -205,7 +206,7 @@ template <int VEC> __global__ void __launch_bounds__(32 * FOURS_WARPS, 2) fours_
     if (busy)
 #pragma unroll
       for (int p = EARLY; p < FOURS_PLACES; p++) add(p);
-    astra_release(ring, n & 1);
+    ring_release(ring_at, n & 1);
   }
 
   const float unscale = half_unscale(*work.largest) * FOURS_WEIGHT;

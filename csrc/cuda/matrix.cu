@@ -51,7 +51,7 @@ int32_t units_of(const stack_view &view, int32_t *columns) {
 // The slots of a ring with so many records in each.
 int32_t slots_of(int64_t bytes, int64_t record, int32_t records) {
   const int64_t slots = (bytes / record - MATRIX_ZEROS) / records;
-  return (int32_t)(slots < MATRIX_SLOTS ? slots : MATRIX_SLOTS);
+  return (int32_t)(slots < RING_SLOTS ? slots : RING_SLOTS);
 }
 
 int accepts(const rs_geometry *geometry) {

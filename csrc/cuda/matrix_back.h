@@ -6,12 +6,12 @@
 // four columns, so one has the first two of every four, one the others.
 #pragma once
 #include "matrix_pack.h"
-#include "matrix_ring.h"
 #include "matrix_sparse.h"
+#include "ring.h"
 
 constexpr int MATRIX_UNITS = MATRIX_GROUP; // of a load
 constexpr int MATRIX_FOUND = 8;            // loads whose windows a warp finds at a time, a lane a unit
-static_assert(MATRIX_FOUND * MATRIX_UNITS == 32 && matrix_ahead(MATRIX_SLOTS) <= MATRIX_FOUND, "windows must be found in time");
+static_assert(MATRIX_FOUND * MATRIX_UNITS == 32 && ring_ahead(RING_SLOTS) <= MATRIX_FOUND, "windows must be found in time");
 
 struct matrix_unit {
   int32_t view, shift; // columns from the first that a tile sees
@@ -57,13 +57,13 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
-  __shared__ matrix_ring ring;
+  __shared__ ring_arrivals ring;
   __shared__ matrix_window<Law> windows[MATRIX_WINDOWS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
   const int y = blockIdx.x / tiles * STACK_SIDE, x = blockIdx.x % tiles * STACK_SIDE;
-  const matrix_address ring_at = matrix_hold(&ring), rows_at = matrix_hold(rows);
+  const shared_address ring_at = shared_hold(&ring), rows_at = shared_hold(rows);
   packed += chunk * plane.views * plane.columns * RECORD;
 
   auto find = [&](int32_t load) {
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   auto send = [&](int32_t load, int slot) {
     const bool sender = lane < MATRIX_UNITS;
     const matrix_window<Law> &window = windows[(load * MATRIX_UNITS + lane % MATRIX_UNITS) % MATRIX_WINDOWS];
-    matrix_send(ring, slot, sender, rows + (MATRIX_ZEROS + (slot * MATRIX_UNITS + lane % MATRIX_UNITS) * columns) * RECORD,
-                packed + ((int64_t)window.view * plane.columns + window.low) * RECORD, window.count * RECORD);
+    ring_send(ring, slot, sender, rows + (MATRIX_ZEROS + (slot * MATRIX_UNITS + lane % MATRIX_UNITS) * columns) * RECORD,
+              packed + ((int64_t)window.view * plane.columns + window.low) * RECORD, window.count * RECORD);
   };
 
   auto find_and_send = [&](int32_t load, int slot) {
@@ -120,16 +120,16 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   };
 
   const int32_t loads = (count + MATRIX_UNITS - 1) / MATRIX_UNITS;
-  if (threadIdx.x == 0) matrix_prepare(ring, slots, MATRIX_UNITS, MATRIX_WARPS);
+  if (threadIdx.x == 0) ring_prepare(ring, slots, 1, MATRIX_UNITS, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   if (warp < 2) find(warp * MATRIX_FOUND);
   __syncthreads();
-  for (int load = 0; warp == 0 && load < min(loads, matrix_ahead(slots)); load++) send(load, load);
+  for (int load = 0; warp == 0 && load < min(loads, ring_ahead(slots)); load++) send(load, load);
   float sum[TILES][4] = {};
   matrix_kept<TILES> kept;
   if (SPLIT) matrix_forget(kept);
 #pragma unroll 1
-  for (matrix_place at; at.load < loads; matrix_release(ring_at, at, loads, slots, find_and_send)) {
+  for (ring_place at; at.load < loads; ring_go_on<MATRIX_WARPS>(ring_at, at, loads, slots, find_and_send)) {
     const matrix_window<Law> *window = windows + at.load * MATRIX_UNITS % MATRIX_WINDOWS;
     matrix_sparse_weights weights;
     unsigned chosen[4];
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     const int place = (int)first_of(mine) - mine.ahead + lane % 8;
     const int record = MATRIX_ZEROS + (at.slot * MATRIX_UNITS + lane / 8) * columns + place;
     const int row = (unsigned)place < (unsigned)mine.count ? record : record & (MATRIX_ZEROS - 1);
-    matrix_wait(matrix_full(ring_at, at.slot), at.phase);
+    ring_wait(ring_full(ring_at, at.slot), at.phase);
     matrix_sparse_add<TILES, SPLIT, SPLIT_WEIGHTS>(sum, weights, rows_at + row * RECORD);
     if (SPLIT && (at.load + warp) % MATRIX_CHAIN == 0) matrix_keep(kept, sum); // one warp after the other
   }

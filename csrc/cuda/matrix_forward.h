@@ -6,8 +6,8 @@
 // and the last one or two of a stage together.
 #pragma once
 #include "matrix_pack.h"
-#include "matrix_ring.h"
 #include "matrix_sparse.h"
+#include "ring.h"
 #include "stack_forward.h"
 
 // Where the voxels lie that the rays of a block see on the planes of a segment: between two lines, from its first plane on. The leftmost
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
-  __shared__ matrix_ring ring; // two slots
+  __shared__ ring_arrivals ring; // two slots
   __shared__ stack_window windows[MATRIX_KNOWN][STACK_MOST_PLANES];
   __shared__ matrix_list<Law> lists[MATRIX_WARPS];
   __shared__ matrix_segment segments[MATRIX_SEGMENTS];
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
   matrix_list<Law> &list = lists[warp];
-  const matrix_address ring_at = matrix_hold(&ring), rows_at = matrix_hold(rows);
+  const shared_address ring_at = shared_hold(&ring), rows_at = shared_hold(rows);
 
   // The tile, and the rays of rows g and g + 8.
   const int across = block.pieces * tile_views, tile_view = warp / across * tile_views;
@@ -92,8 +92,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   auto send = [&](int stage) { // a lane sends the window of a plane
     const int slot = stage & 1;
     const stack_window window = windows[stage % MATRIX_KNOWN][lane % STACK_MOST_PLANES];
-    matrix_send(ring, slot, lane < STACK_MOST_PLANES, rows + (MATRIX_ZEROS + (slot * planes + lane) * voxels) * RECORD,
-                packed + ((block.first + stage * planes + lane) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
+    ring_send(ring, slot, lane < STACK_MOST_PLANES, rows + (MATRIX_ZEROS + (slot * planes + lane) * voxels) * RECORD,
+              packed + ((block.first + stage * planes + lane) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
   };
   // Where the first column of view q of the tile is on plane lane / 4 of a stage, and from there to the first and the last column.
   const stack_view &mine = views[q < tile_views ? q : 0];
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   if (SPLIT) matrix_forget(kept);
   int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // products; one warp after the other keeps its sums
 
-  if (threadIdx.x == 0) matrix_prepare(ring, 2, STACK_MOST_PLANES, MATRIX_WARPS);
+  if (threadIdx.x == 0) ring_prepare(ring, 2, 1, STACK_MOST_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = blocks[blockIdx.x].segment[threadIdx.x];
   __syncthreads();
@@ -188,20 +188,19 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     const int slot = stage & 1, phase = stage >> 1 & 1;
     if (warp == stage % MATRIX_WARPS && stage + 1 < stages) {
       // All are done with the stage before this one, so its slot takes the next, and its windows make place.
-      if (stage) matrix_wait(matrix_empty(ring_at, slot ^ 1), (stage - 1) >> 1 & 1);
+      if (stage) ring_wait(ring_empty(ring_at, slot ^ 1), (stage - 1) >> 1 & 1);
       find(stage + 2);
       __syncwarp();
       send(stage + 1);
     }
-    matrix_wait(matrix_full(ring_at, slot), phase);
+    ring_wait(ring_full(ring_at, slot), phase);
 #pragma unroll 1
     for (int u = 0; u < total; u += 4)
       if (total - u > 2)
         add_four(slot, list.unit + u);
       else
         add_two(slot, list.unit + u);
-    __syncwarp();
-    if (lane == 0) matrix_arrive(matrix_empty(ring_at, slot));
+    ring_release(ring_at, slot);
     if (!busy) continue;
     chain += (total + 3) / 4;
     if (SPLIT && chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;

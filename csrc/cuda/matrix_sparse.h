@@ -80,7 +80,7 @@ __device__ static inline unsigned matrix_sparse_places(const unsigned (&first)[4
 
 // Adds four units to the sums of a tile, as matrix_add does two. `row` is that of place lane % 8 of unit lane / 8.
 template <int TILES, bool SPLIT, bool SPLIT_WEIGHTS>
-__device__ static inline void matrix_sparse_add(float (&sum)[TILES][4], const matrix_sparse_weights &weights, matrix_address row) {
+__device__ static inline void matrix_sparse_add(float (&sum)[TILES][4], const matrix_sparse_weights &weights, shared_address row) {
 #pragma unroll
   for (int j = 0; j < TILES; j += 4) {
     uint4 data[4];

@@ -8,7 +8,7 @@
 // small. So where SPLIT, float32 arithmetic adds up what they made of MATRIX_CHAIN pairs or fours of units: 4e-6 at most.
 #pragma once
 #include "halves.h"
-#include "launch.h"
+#include "shared_address.h"
 
 constexpr int MATRIX_THREADS = 512;
 constexpr int MATRIX_WARPS = MATRIX_THREADS / 32;
@@ -25,12 +25,9 @@ struct matrix_weights {
 };
 
 #ifdef RS_EMULATION
-typedef const char *matrix_address;
-static inline matrix_address matrix_hold(const void *shared) { return (const char *)shared; }
-
 // What the lanes of a warp tell each other.
 struct matrix_exchange {
-  matrix_address rows[32];
+  shared_address rows[32];
   unsigned places[32]; // matrix_sparse.h
   float a[16][16], b[32][8];
 };
@@ -39,7 +36,7 @@ static inline matrix_exchange &matrix_warp() {
   return warps[threadIdx.x / 32];
 }
 
-static inline uint4 matrix_read(matrix_address row) {
+static inline uint4 matrix_read(shared_address row) {
   matrix_exchange &warp = matrix_warp();
   const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
   warp.rows[lane] = row;
@@ -77,16 +74,8 @@ static inline void matrix_multiply(float (&sum)[4], const unsigned (&a)[4], unsi
   __syncwarp();
 }
 #else
-typedef unsigned matrix_address;
-// In a register from now on: the compiler would find the address anew, from where the block lies in its cluster, wherever it is needed.
-__device__ static inline matrix_address matrix_hold(const void *shared) {
-  matrix_address address = (unsigned)__cvta_generic_to_shared(shared);
-  asm volatile("" : "+r"(address));
-  return address;
-}
-
 // Reads four times 8 places of 8 lanes: lane l gives the address of place l % 8 of the l / 8-th.
-__device__ static inline uint4 matrix_read(matrix_address row) {
+__device__ static inline uint4 matrix_read(shared_address row) {
   uint4 bits;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
@@ -116,7 +105,7 @@ template <bool SPLIT_WEIGHTS> __device__ static inline void matrix_weigh(float t
 // Adds two units to the sums of a tile, sum[lanes / 8][row g: lanes 2 q, 2 q + 1; row g + 8: the same], q = lane % 4. Products that do not
 // wait for one another are always on their way.
 template <int TILES, bool SPLIT, bool SPLIT_WEIGHTS>
-__device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights &weights, matrix_address row) {
+__device__ static inline void matrix_add(float (&sum)[TILES][4], const matrix_weights &weights, shared_address row) {
 #pragma unroll
   for (int j = 0; j < TILES; j += 4) {
     auto multiply = [&](const unsigned(&matrix)[4], const uint4 &near, const uint4 &far) {

@@ -136,7 +136,8 @@ __device__ static inline void stack_wait_at(unsigned arrival, int phase) {
 __device__ static inline void stack_wait(stack_arrival *arrival, int phase) { stack_wait_at(stack_address(arrival), phase); }
 #else
 __device__ static inline void stack_expect_lanes(stack_arrival *, int = 32) {}
-__device__ static inline void stack_wait(stack_arrival *, int) {} // the barrier will do
+__device__ static inline void stack_wait_at(unsigned, int) {} // the barrier will do
+__device__ static inline void stack_wait(stack_arrival *, int) {}
 #endif
 
 // Sends this lane's rows, a multiple of 16 bytes. All lanes of a warp call it.
