@@ -109,7 +109,7 @@ int32_t make_pairs(const rs_plan *plan, astra_tables *tables, const astra_aimed 
 int32_t make_fours(const rs_plan *plan, astra_tables *tables, const astra_aimed *aimed, const astra_view *view, bool half) {
   const rs_geometry *geometry = &plan->geometry;
   fours_image *images = (fours_image *)malloc((size_t)geometry->views * sizeof *images);
-  int32_t *opposite = (int32_t *)malloc(2 * (size_t)geometry->views * sizeof *opposite), *opposed = opposite + geometry->views;
+  int32_t *opposite = (int32_t *)calloc(2 * (size_t)geometry->views, sizeof *opposite), *opposed = opposite + geometry->views;
   int32_t status = images && opposite ? RS_OK : rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", geometry->views);
   if (!status && fours_are_mirrored(geometry, view)) {
     int exponent;
