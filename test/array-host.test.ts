@@ -185,6 +185,35 @@ for (const where of devices()) {
       a.writeSync(values.subarray(0, 20), slab - 10); // across the edge
       assert.deepEqual(a.readSync({ start: slab - 10, count: 20 }), values.slice(0, 20));
     });
+
+    it("writes large arrays one right after the other, and behind queued work", () => {
+      const size = 2 ** 24 + 9 * 2 ** 20 + 5; // 64 MiB and somewhat more than 36
+      const pattern = (first: number) => Float32Array.from({ length: size }, (_, k) => (first + 7 * k) % 16_777_213);
+      const [one, other] = [pattern(0), pattern(3)];
+      using a = DeviceArray.empty([size], on);
+      using b = DeviceArray.empty([size], on);
+      const same = (array: DeviceArray, values: Float32Array) => {
+        const read = array.readSync();
+        for (let k = 0; k < size; k++) if (read[k] !== values[k]) assert.fail(`element ${k}`);
+      };
+      const sent = one.slice();
+      a.writeSync(other).writeSync(sent);
+      sent.fill(-1); // too late to matter
+      b.writeSync(one).writeSync(other);
+      same(a, one);
+      same(b, other);
+      const few = a.part(0, 300_000);
+      for (let turn = 0; turn < 5; turn++) few.addAssign(1);
+      a.writeSync(other);
+      a.part(0, 1).fill(-1); // the first and the last to come
+      a.part(size - 1, size).fill(-2);
+      for (const [k, value] of [
+        [0, -1],
+        [size - 1, -2],
+      ] as const)
+        other[k] = value;
+      same(a, other);
+    });
   });
 
   describe(`views of arrays on ${where.name}`, () => {

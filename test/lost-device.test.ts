@@ -20,7 +20,14 @@ const sentence =
 const works = ["dispose", "sirt on cuda:1", "arrays left on cuda:1", "sirt on cpu", "arrays left on cpu"];
 
 describe("a lost CUDA device", { skip }, () => {
-  for (const [how, kernel] of Object.entries({ wait: 10, allocation: 1, upload: 1, capture: 5, sirt: 300 }))
+  for (const [how, kernel] of Object.entries({
+    wait: 10,
+    allocation: 1,
+    upload: 1,
+    "large upload": 1,
+    capture: 5,
+    sirt: 300,
+  }))
     it(`is told and refused, and everything else works on (${how})`, () => {
       const said = Object.entries(lose(how, kernel));
       assert.ok(said.length >= 18);

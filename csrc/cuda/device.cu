@@ -33,6 +33,7 @@ struct gpu {
   int multiprocessors = 0, capability = 0;
   int64_t shared = 0;
   cudaStream_t own = nullptr, stream = nullptr;
+  bool shared_stream = false; // one was given: others may put work on it, and `own` has waited for it
   void *scratch = nullptr;
   int64_t last = 0, completed = 0;
   mark *oldest = nullptr, *newest = nullptr; // recorded and not known to be done
@@ -233,8 +234,10 @@ int32_t rs_cuda_stream_set(int32_t device, int64_t stream) {
   status = rs_cuda_status(cudaEventRecord(event, g.stream), "event");
   if (!status) status = rs_cuda_status(cudaStreamWaitEvent(next, event, 0), "the stream given");
   cudaEventDestroy(event);
-  if (!status) g.stream = next;
-  return status;
+  if (status) return status;
+  g.stream = next;
+  g.shared_stream = g.shared_stream || stream;
+  return RS_OK;
 }
 
 int32_t rs_cuda_launch(int32_t device, const char *name, rs_effect effect, rs_run run, void *arguments) {
@@ -243,6 +246,7 @@ int32_t rs_cuda_launch(int32_t device, const char *name, rs_effect effect, rs_ru
   if (g.lost && effect != RS_MUST_RUN) return refuse(g);
   int32_t status = run((rs_operation *)&g, arguments);
   if (g.lost && status) return refuse(g);
+  if (status == RS_BUSY) return status; // nothing was launched
   if (status) return rs_fail(status, "%s: %s", name, rs_sentence());
   g.last++;
   return RS_OK;
@@ -335,6 +339,16 @@ int32_t rs_cuda_owns(int32_t device, const void *address) {
 } // extern "C"
 
 cudaStream_t rs_cuda_stream(const rs_operation *operation) { return ((const gpu *)operation)->stream; }
+
+int64_t rs_cuda_number(const rs_operation *operation) { return ((const gpu *)operation)->last + 1; }
+
+bool rs_cuda_idle_since(const rs_operation *operation, int64_t number) {
+  const gpu *g = (const gpu *)operation;
+  if (g->last == number && !g->shared_stream) return true;
+  const bool idle = cudaStreamQuery(g->stream) == cudaSuccess;
+  cudaGetLastError();
+  return idle;
+}
 
 void *rs_cuda_scratch(const rs_operation *operation) { return ((const gpu *)operation)->scratch; }
 

@@ -19,6 +19,10 @@ cudaStream_t rs_cuda_stream(const rs_operation *operation);
 int rs_cuda_multiprocessors(int32_t device);
 int rs_cuda_capability(int32_t device); // 80 for compute capability 8.0
 
+// The number of a call in hand; whether its stream has nothing to do that came after the call of that number.
+int64_t rs_cuda_number(const rs_operation *operation);
+bool rs_cuda_idle_since(const rs_operation *operation, int64_t number);
+
 // Bytes of shared memory that a block may have: 227 KiB (compute capability 9.0, 10.x), 163 (8.0), 99 (8.6, 8.9, 12.x) or 64 (7.5).
 int64_t rs_cuda_shared(int32_t device);
 

@@ -42,10 +42,11 @@ if (how === "allocation") {
   await delay(100);
   await note("allocation", () => DeviceArray.empty([1 << 26], { device: lost }));
 }
-if (how === "upload") {
+if (how === "upload" || how === "large upload") {
+  using target = DeviceArray.empty([how === "upload" ? 1 << 16 : 1 << 24], { device: lost });
   x.fill(1);
   await delay(100);
-  await note("upload", () => x.write(new Float32Array(x.size)));
+  await note("upload", () => target.write(new Float32Array(target.size)));
 }
 if (how === "capture") {
   capture = readInteger((out) => native().rs_capture_begin(lost.id, out));
