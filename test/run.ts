@@ -19,13 +19,15 @@ const files = readdirSync(join(root, "test"))
 if (files.length === 0) throw new Error(`no test file of the names ${names.join(", ")}`);
 
 const reports = mkdtempSync(join(tmpdir(), "raysum-test-"));
-const total = { passed: 0, failed: 0, skipped: 0 };
+const total = { passed: 0, skipped: 0 };
+/** Told once more at the end, where they are found. */
+const failures: string[] = [];
 for (const { name, missing, command, test } of runtimes) {
   console.log(`\n== ${name} ==`);
   if (missing) {
     console.log(`skipped: ${name} (${missing})`);
     total.skipped += 1;
-    total.failed += noSkips ? 1 : 0;
+    if (noSkips) failures.push(`${name}: ${missing}`);
     continue;
   }
   const report = join(reports, `${name}.xml`);
@@ -42,16 +44,32 @@ for (const { name, missing, command, test } of runtimes) {
   const skips = cases.filter(({ body }) => /<skipped\b/.test(body)).map(({ name }) => name);
   for (const skip of skips) console.log(`skipped: ${skip}`);
   const skipped = skips.length;
-  const named = cases.filter(({ body }) => /<(failure|error)\b/.test(body)).length;
+  const failed = cases.filter(({ body }) => /<(failure|error)\b/.test(body));
+  const refused = noSkips ? skips.filter((skip) => !/CUDA device|real scan/.test(skip)) : [];
+  const reasons = [
+    ...failed.map(({ name, body }) => `${textOf(name)}\n${textOf(body).slice(0, 1000)}`),
+    ...refused.map((skip) => `${skip}: skipped`),
+  ];
   // A runtime that fails without naming a test (a file that does not load, say) is one failure.
-  const unnamed = status !== 0 && named === 0 ? 1 : 0;
-  const refused = noSkips ? skips.filter((skip) => !/CUDA device|real scan/.test(skip)).length : 0;
-  const failed = named + unnamed + refused;
-  console.log(`${name}: ${cases.length - named - skipped} passed, ${failed} failed, ${skipped} skipped`);
-  total.passed += cases.length - named - skipped;
-  total.failed += failed;
+  if (status !== 0 && failed.length === 0) reasons.push(`ended with the exit status ${status}, and no test failed`);
+  const passed = cases.length - failed.length - skipped;
+  console.log(`${name}: ${passed} passed, ${reasons.length} failed, ${skipped} skipped`);
+  total.passed += passed;
   total.skipped += skipped;
+  failures.push(...reasons.map((reason) => `${name}: ${reason}`));
 }
 rmSync(reports, { recursive: true });
-console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
-process.exit(total.failed === 0 && total.passed > 0 ? 0 : 1);
+for (const failure of failures) console.log(`\nfailed: ${failure}`);
+console.log(`\n${total.passed} passed, ${failures.length} failed, ${total.skipped} skipped`);
+process.exit(failures.length === 0 && total.passed > 0 ? 0 : 1);
+
+/** What an element of the report says, without its tags. */
+function textOf(xml: string): string {
+  const named: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+  return xml
+    .replace(/<(?:[^>"]|"[^"]*")*>/g, "")
+    .replace(/&(?:#(\d+)|#x([\da-f]+)|(\w+));/gi, (_, ten, hex, name) =>
+      name ? (named[name] ?? "?") : String.fromCodePoint(ten ? Number(ten) : Number.parseInt(hex, 16)),
+    )
+    .trim();
+}
