@@ -13,8 +13,9 @@ namespace {
 
 // Bytes of shared memory beside the rows, and to spare; forward, beside lists, too.
 constexpr int64_t MATRIX_STATIC = 2 << 10, MATRIX_BACK_STATIC = 9 << 10;
-constexpr float MATRIX_PITCH = 1 - 1e-6f; // from here on no voxel meets more than two columns, but for rounding
-constexpr int MATRIX_LEAST_LANES = 16;    // below, most of a product would be empty
+constexpr float MATRIX_PITCH = 1 - 1e-6f;        // from here on no voxel meets more than two columns, but for rounding
+constexpr int MATRIX_LEAST_LANES = 16;           // below, most of a product would be empty
+constexpr double MATRIX_COST[3] = {1, .58, .38}; // of a block of 128, 64 and 32 lanes
 // The most columns of a unit that a block may see: chunks of 32 lanes then fit into 64 KiB, what the smallest device has.
 constexpr int32_t MATRIX_COLUMNS_HIGH = 49, MATRIX_COLUMNS_HALF = 90;
 
@@ -26,12 +27,12 @@ struct matrix_tables {
   float weight;                // the most of a view in back projection
   int32_t unit_count, columns; // of back projection; the most columns of a unit that a block sees
   int32_t upright, sideways;   // does forward projection need the volume with rows along x, along y?
-  int32_t planes, voxels;      // of a stage of forward projection: the block with the most of both
+  int64_t forward_bytes;       // of shared memory for records
   stack_room room;
   int64_t pointers[9];
   int64_t pass; // most lanes of a pass: whole chunks
   int64_t forward_blocks, back_blocks;
-  double turns[3];            // forward: of the rows of an item in chunks of 128, 64 and 32
+  double clocks[3];           // forward: of the rows of an item in chunks of 128, 64 and 32
   int64_t packed_bytes, sums; // then the largest values
 };
 
@@ -100,7 +101,7 @@ int32_t make_units(const rs_plan *plan, matrix_tables *tables, const stack_view 
 
 // ---- forward projection: blocks
 
-// The units that a block takes on some of its planes, with tiles of that many views.
+// About how many units a block takes, with tiles of that many views: some of its planes are counted.
 int64_t count_units(const stack_plane &plane, const stack_view *view, const stack_block &block, int32_t tile_views) {
   const int32_t columns = STACK_SIDE / tile_views, cross = view[block.view].main == RS_Y ? plane.nx : plane.ny;
   const int32_t step = (block.last - block.first) / 8 + 1;
@@ -109,7 +110,7 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
     for (int32_t v = 0; v < block.views; v += tile_views)
       for (int32_t i = 0; i < block.pieces * STACK_SIDE; i += columns) {
         double least = STACK_FAR, most = -STACK_FAR;
-        for (int32_t k = 0; k < tile_views; k++)
+        for (int32_t k = 0; k < tile_views && v + k < block.views; k++)
           for (int end = 0; end < 2; end++) {
             const double p = stack_voxel_of(view[block.view + v + k], block.column + i + end * (columns - 1), s);
             least = fmin(least, p), most = fmax(most, p);
@@ -117,14 +118,42 @@ int64_t count_units(const stack_plane &plane, const stack_view *view, const stac
         const int32_t low = (int32_t)fmax(0, floor(least)), high = (int32_t)fmin(cross - 1, floor(most) + 1);
         count += low <= high ? (high - low) / 8 + 1 : 0;
       }
-  return count;
+  return count * step;
 }
 
-// How many turns of the longest block the blocks of some chunks take.
-double count_turns(const stack_block_list &list, int64_t chunks, int32_t multiprocessors) {
-  constexpr int32_t ASIDE = 10; // planes' time of a block beside its planes
-  auto time_of = [&](int64_t k) { return (double)(list.block[k % list.count].last - list.block[k % list.count].first + ASIDE); };
-  return stack_end_of(list.count * chunks, multiprocessors, time_of) / time_of(0);
+// Clocks by the times and profiles at N = 128 and 256 on an H100. Of a unit of 128 lanes: where tensor cores and shared memory are full,
+// or where few warps wait for themselves.
+double clocks_of_unit(const rs_geometry *geometry, int32_t warps) {
+  return geometry->precision == RS_PRECISION_HIGH ? fmax(41, 500. / warps) : fmax(13, 170. / warps);
+}
+
+// Of a block with chunks of 128 >> k lanes: its units, its stages, and what comes before and behind.
+double clocks_of(const rs_geometry *geometry, const matrix_block &block, int k, int32_t records) {
+  const stack_block &share = block.share;
+  if (share.first >= share.last) return 21000 * MATRIX_COST[k];
+  const int64_t stages = stack_parts(share.last - share.first, matrix_planes(records, share.voxels));
+  return (21000 + clocks_of_unit(geometry, matrix_busy(share, block.tile_views)) * (double)block.units) * MATRIX_COST[k] +
+         2000 * (double)stages;
+}
+
+// Long blocks begin first, so that the last ones to end are short.
+int compare_blocks(const void *a, const void *b) {
+  const matrix_block *p = (const matrix_block *)a, *q = (const matrix_block *)b;
+  return p->clocks != q->clocks ? (p->clocks > q->clocks ? -1 : 1) : stack_compare_blocks(&p->share, &q->share);
+}
+
+// A few blocks for each multiprocessor begin by their length, whatever their chunk; of more, those of a chunk, which read the same data.
+bool chunks_first(int64_t blocks, int64_t chunks, int32_t device) { return blocks * chunks <= 4 * rs_cuda_multiprocessors(device); }
+
+// When forward projection of some chunks ends; puts the blocks into the order for that.
+double end_of(const rs_plan *plan, matrix_block *blocks, int64_t count, int k, int64_t forward_bytes) {
+  const int32_t records = (int32_t)(forward_bytes / record_bytes(&plan->geometry, 16 >> k));
+  for (int64_t n = 0; n < count; n++) blocks[n].clocks = clocks_of(&plan->geometry, blocks[n], k, records);
+  qsort(blocks, (size_t)count, sizeof *blocks, compare_blocks);
+  const int64_t chunks = stack_parts(plan->geometry.rows, 128 >> k);
+  const bool mixed = chunks_first(count, chunks, plan->device);
+  return stack_end_of(count * chunks, rs_cuda_multiprocessors(plan->device),
+                      [&](int64_t n) { return blocks[mixed ? n / chunks : n % count].clocks; });
 }
 
 void make_segments(const stack_view *view, matrix_block *block) {
@@ -149,27 +178,25 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
-  const int32_t multiprocessors = rs_cuda_multiprocessors(plan->device);
-  for (int k = 0; k < 3 && list.count; k++)
-    tables->turns[k] = count_turns(list, stack_parts(plan->geometry.rows, 128 >> k), multiprocessors);
   const bool astra = plan->geometry.law == RS_ASTRA;
   const int64_t lists = MATRIX_WARPS * (astra ? sizeof(matrix_list<stack_astra>) : sizeof(matrix_list<stack_exact>));
-  const int64_t bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC - lists;
-  const int64_t record = record_bytes(&plan->geometry, tables->room.lanes / 8);
+  tables->forward_bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC - lists;
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
     if (block.voxels < 8) block.voxels = 8;
-    block.planes = (int32_t)stack_smaller((bytes / record - MATRIX_ZEROS) / (2 * block.voxels), STACK_MOST_PLANES);
-    if (block.planes * block.voxels > tables->planes * tables->voxels) tables->planes = block.planes, tables->voxels = block.voxels;
     make_segments(view, &blocks[k]);
-    int64_t least = INT64_MAX;
+    double least = INFINITY;
     for (int32_t views = 4; views >= 1; views /= 2) {
-      if (block.views % views) continue;
-      const int64_t count = count_units(plane, view, block, views);
-      if (count < least) least = count, blocks[k].tile_views = views;
+      const int32_t warps = matrix_busy(block, views);
+      if (warps > MATRIX_WARPS) continue;
+      const int64_t units = count_units(plane, view, block, views);
+      const double clocks = clocks_of_unit(&plan->geometry, warps) * (double)units;
+      if (clocks < least) least = clocks, blocks[k].units = units, blocks[k].tile_views = views;
     }
   }
+  for (int k = 2; k >= 0 && list.count && !status; k--) // in the order for 128 lanes at last
+    if (128 >> k <= tables->room.lanes) tables->clocks[k] = end_of(plan, blocks, list.count, k, tables->forward_bytes);
   if (!status)
     status = rs_cuda_table(plan->device, blocks, list.count * (int64_t)sizeof *blocks, (void **)&tables->blocks, tables->pointers + 8);
   free(list.block);
@@ -229,16 +256,14 @@ struct call {
 
   // Wide chunks share more work, but small problems then leave multiprocessors idle.
   int64_t width_of(int64_t count) const {
-    const double cost[3] = {1, .58, .38}; // of a block
-    const int64_t lanes = target.lanes.units;
     double least = INFINITY;
     int64_t width = 32;
     for (int k = 0; k < 3; k++) {
       if (128 >> k > tables->room.lanes) continue;
       const int64_t chunks = stack_parts(count, 128 >> k);
-      const double turns = back ? (double)stack_parts(blocks * chunks, rs_cuda_multiprocessors(device))
-                                : tables->turns[k] * (double)chunks / (double)stack_parts(lanes, 128 >> k);
-      if (cost[k] * turns < least) least = cost[k] * turns, width = 128 >> k;
+      const double time = back ? MATRIX_COST[k] * (double)stack_parts(blocks * chunks, rs_cuda_multiprocessors(device))
+                               : tables->clocks[k] * (double)chunks / (double)stack_parts(target.lanes.units, 128 >> k);
+      if (time < least) least = time, width = 128 >> k;
     }
     return width;
   }
@@ -259,10 +284,11 @@ struct call {
                          stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
                          (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
-      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
-                         (matrix_forward_bytes<TILES, SPLIT>(tables->planes, tables->voxels)), stream, plane,
-                         (const matrix_block *)tables->blocks, (const char *)packed.along, (const char *)packed.across,
-                         (const unsigned *)largest, target);
+      const int32_t records = (int32_t)(tables->forward_bytes / RECORD);
+      const bool mixed = chunks_first(blocks, chunks, device);
+      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), (mixed ? dim3(chunks, (unsigned)blocks) : grid), MATRIX_THREADS,
+                         (matrix_forward_bytes<TILES, SPLIT>(records)), stream, plane, (const matrix_block *)tables->blocks,
+                         (const char *)packed.along, (const char *)packed.across, records, mixed, (const unsigned *)largest, target);
     }
     if (packed.along) packed.along += chunks * places * RECORD;
     if (packed.across) packed.across += chunks * places * RECORD;

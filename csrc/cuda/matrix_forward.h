@@ -19,8 +19,10 @@ constexpr int32_t MATRIX_SEGMENTS = 16; // of a block; short enough that chords 
 
 struct matrix_block {
   stack_block share;
-  int32_t tile_views;   // views of a tile: 1, 2 or 4, which divides those of the block
+  int32_t tile_views;   // views of a tile: 1, 2 or 4; the last one of a block may have fewer
   int32_t segment_bits; // a segment has 1 << segment_bits planes
+  int64_t units;        // for the host, about: how many it takes
+  double clocks;        // and for how long
   matrix_segment segment[MATRIX_SEGMENTS];
 };
 
@@ -39,16 +41,28 @@ template <class Law> struct matrix_list {
 
 constexpr int MATRIX_KNOWN = 4; // stages whose windows are known: those under way, and the next one
 
-template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t planes, int32_t voxels) {
-  const size_t stages = ((size_t)2 * planes * voxels + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
+// The planes of a stage where shared memory has room for so many records, two stages of them and some of zeros.
+__host__ __device__ static inline int32_t matrix_planes(int32_t records, int32_t voxels) {
+  const int32_t planes = (records - MATRIX_ZEROS) / (2 * voxels);
+  return planes < STACK_MOST_PLANES ? planes : STACK_MOST_PLANES;
+}
+
+template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t records) {
+  const size_t stages = (size_t)records * MATRIX_RECORD<TILES, SPLIT>;
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<TILES / 4> * sizeof(float);
   return stages > tile ? stages : tile;
 }
 
-// upright: [chunk][y][x], sideways: [chunk][x][y], records.
+// The warps that have a tile.
+__host__ __device__ static inline int32_t matrix_busy(const stack_block &block, int32_t tile_views) {
+  return (block.views + tile_views - 1) / tile_views * tile_views * block.pieces;
+}
+
+// upright: [chunk][y][x], sideways: [chunk][x][y], records. Blocks and chunks are blockIdx.x and .y, or the other way about.
 template <class Law, int TILES, bool SPLIT>
-__global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane plane, const matrix_block *blocks, const char *upright,
-                                                                    const char *sideways, const unsigned *largest, stack_target target) {
+__global__ void __launch_bounds__(MATRIX_THREADS, 1)
+    matrix_forward(stack_plane plane, const matrix_block *blocks, const char *upright, const char *sideways, int32_t records,
+                   bool chunks_first, const unsigned *largest, stack_target target) {
   constexpr int RECORD = MATRIX_RECORD<TILES, SPLIT>;
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
@@ -57,10 +71,12 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   __shared__ matrix_list<Law> lists[MATRIX_WARPS];
   __shared__ matrix_segment segments[MATRIX_SEGMENTS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
-  const int64_t chunk = blockIdx.y;
-  const stack_block block = blocks[blockIdx.x].share;
-  const int tile_views = blocks[blockIdx.x].tile_views, tile_columns = STACK_SIDE / tile_views;
-  const int32_t planes = block.planes, voxels = block.voxels, segment_bits = blocks[blockIdx.x].segment_bits;
+  const int64_t chunk = chunks_first ? blockIdx.x : blockIdx.y;
+  const unsigned number = chunks_first ? blockIdx.y : blockIdx.x, numbers = chunks_first ? gridDim.y : gridDim.x;
+  const matrix_block &all = blocks[number];
+  const stack_block block = all.share;
+  const int tile_views = all.tile_views, tile_columns = STACK_SIDE / tile_views;
+  const int32_t voxels = block.voxels, planes = matrix_planes(records, voxels), segment_bits = all.segment_bits;
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
@@ -72,9 +88,10 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   const int32_t column = block.column + warp % across * tile_columns;
   const bool busy = tile_view < block.views && block.first < block.last;
   const stack_view *views = plane.view + block.view + (busy ? tile_view : 0);
+  const int last_view = busy ? min(tile_views, block.views - tile_view) - 1 : 0; // rows behind it repeat it, and nobody reads them
   const int ray_view[2] = {g / tile_columns, (g + 8) / tile_columns}, ray_column[2] = {g % tile_columns, (g + 8) % tile_columns};
-  const float shift[2] = {(Law::ROUNDED ? 0 : (float)views[ray_view[0]].column * ray_column[0]) - 2 * q,
-                          (Law::ROUNDED ? 0 : (float)views[ray_view[1]].column * ray_column[1]) - 2 * q};
+  const float shift[2] = {(Law::ROUNDED ? 0 : (float)views[min(ray_view[0], last_view)].column * ray_column[0]) - 2 * q,
+                          (Law::ROUNDED ? 0 : (float)views[min(ray_view[1], last_view)].column * ray_column[1]) - 2 * q};
 
   auto find = [&](int stage) { // the windows of a stage by a warp, a lane a plane
     if (lane >= STACK_MOST_PLANES) return;
@@ -96,7 +113,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
               packed + ((block.first + stage * planes + lane) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
   };
   // Where the first column of view q of the tile is on plane lane / 4 of a stage, and from there to the first and the last column.
-  const stack_view &mine = views[q < tile_views ? q : 0];
+  const stack_view &mine = views[min(q, last_view)];
   const double span = mine.column * (tile_columns - 1);
   int64_t at = llrint(stack_voxel_of(mine, column, block.first + lane / 4) * MATRIX_FIXED);
   const int64_t stride = llrint(mine.plane * planes * MATRIX_FIXED);
@@ -122,7 +139,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
     const int total = __shfl_sync(0xffffffffu, before, 31);
     __syncwarp(); // the last list was read
     if constexpr (Law::ROUNDED) {
-      const int ray = lane % 16, view = ray / tile_columns;
+      const int ray = lane % 16, view = min(ray / tile_columns, last_view);
 #pragma unroll 1
       for (int n = 0; n < 4; n++) {
         const int on = lane / 16 * 4 + n;
@@ -176,7 +193,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
 
   if (threadIdx.x == 0) ring_prepare(ring, 2, 1, STACK_MOST_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
-  if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = blocks[blockIdx.x].segment[threadIdx.x];
+  if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = all.segment[threadIdx.x];
   __syncthreads();
   const int stages = (block.last - block.first + planes - 1) / planes;
   if (warp < 2 && stages) find(warp);
@@ -221,5 +238,5 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1) matrix_forward(stack_plane 
   stack_finish<TILES / 4>(
       target, tile, block.views * block.pieces, chunk, [&](int row) { return plane.columns - first_column(row); },
       [&](int row) { return (size_t)plane.view[block.view + row / block.pieces].view * plane.columns + first_column(row); },
-      [&](int row) { return plane.view[block.view + row / block.pieces].length; });
+      [&](int row) { return plane.view[block.view + row / block.pieces].length; }, number, numbers);
 }

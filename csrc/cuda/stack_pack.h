@@ -208,10 +208,10 @@ struct stack_written {
 
 // Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which the first width(row) places of `rows` rows exist, at most
 // STACK_SIDE. offset(row) is where a row starts in its unit, scale(row) multiplies its values; each is asked for once. All threads of the
-// block call it, when the tile is written.
+// block call it, when the tile is written; its sums of squares are number `number` of `numbers` of the chunk.
 template <int VEC, typename Width, typename Offset, typename Scale>
 __device__ static inline void stack_finish(const stack_target &target, const float *tile, int rows, int64_t chunk, Width width,
-                                           Offset offset, Scale scale) {
+                                           Offset offset, Scale scale, unsigned number = blockIdx.x, unsigned numbers = gridDim.x) {
   constexpr int WIDTH = 32 * VEC, TOGETHER = 8;
   __shared__ stack_written lines[STACK_SIDE];
   if (threadIdx.x < (unsigned)rows) lines[threadIdx.x] = {offset(threadIdx.x), scale(threadIdx.x), width(threadIdx.x)};
@@ -232,7 +232,6 @@ __device__ static inline void stack_finish(const stack_target &target, const flo
     }
     if (!target.sums) continue;
     for (int half = STACK_SIDE / 2; half > 0; half /= 2) squares += __shfl_down_sync(0xffffffffu, squares, half, STACK_SIDE);
-    if (column == 0 && lane < target.lanes.count)
-      target.sums[(target.lanes.first + lane - target.sums_first) * gridDim.x + blockIdx.x] = squares;
+    if (column == 0 && lane < target.lanes.count) target.sums[(target.lanes.first + lane - target.sums_first) * numbers + number] = squares;
   }
 }
