@@ -178,8 +178,8 @@ test-gpu:
 TESTS_small := fused-convolution law operator precision random_geometry residual-block slice tfjs-convolution
 test-emulated: $(NODE_MODULES) $(TFJS) $(EMULATED_LIBRARY) $(BUILD)/emulation_check
 	$(BUILD)/emulation_check
-	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 $(BUN) test/run.ts --bun $(TEST_ARGS)
-	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 RAYSUM_EMULATED_SHARED=65536 \
+	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 RAYSUM_PATIENCE=20 $(BUN) test/run.ts --bun $(TEST_ARGS)
+	RAYSUM_LIBRARY=$(abspath $(EMULATED_LIBRARY)) RAYSUM_DEVICE=cuda:0 RAYSUM_PATIENCE=20 RAYSUM_EMULATED_SHARED=65536 \
 	  $(BUN) test/run.ts --bun $(or $(TEST_ARGS),$(TESTS_small))
 
 # The same with address sanitizer: what touches memory out of bounds, freed memory or a misaligned vector ends the run with a report.

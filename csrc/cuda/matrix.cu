@@ -11,7 +11,7 @@
 
 namespace {
 
-// Bytes of shared memory beside the rows, and to spare; forward, beside lists, too.
+// Bytes of shared memory beside the rows, and to spare; forward, beside what is known about stages, too.
 constexpr int64_t MATRIX_STATIC = 2 << 10, MATRIX_BACK_STATIC = 9 << 10;
 constexpr float MATRIX_PITCH = 1 - 1e-6f;        // from here on no voxel meets more than two columns, but for rounding
 constexpr int MATRIX_LEAST_LANES = 16;           // below, most of a product would be empty
@@ -101,12 +101,27 @@ int32_t make_units(const rs_plan *plan, matrix_tables *tables, const stack_view 
 
 // ---- forward projection: blocks
 
-// About how many units a block takes, with tiles of that many views: some of its planes are counted.
+// A block's planes, of which some are counted.
+int32_t step_of(const stack_block &block) { return (block.last - block.first) / 8 + 1; }
+
+// About how many voxels a block sees.
+int64_t count_voxels(const stack_plane &plane, const stack_view *view, const stack_block &block) {
+  const int32_t cross = view[block.view].main == RS_Y ? plane.nx : plane.ny, step = step_of(block);
+  double count = 0;
+  for (int32_t s = block.first + step / 2; s < block.last; s += step) {
+    double low, high;
+    stack_see_plane(view, block, s, &low, &high);
+    count += fmax(0, fmin(cross - 1, floor(high) + 1) - fmax(0, floor(low)) + 1);
+  }
+  return (int64_t)count * step;
+}
+
+// About how many units a block takes, with tiles of that many views.
 int64_t count_units(const stack_plane &plane, const stack_view *view, const stack_block &block, int32_t tile_views) {
   const int32_t columns = STACK_SIDE / tile_views, cross = view[block.view].main == RS_Y ? plane.nx : plane.ny;
-  const int32_t step = (block.last - block.first) / 8 + 1;
+  const int32_t step = step_of(block);
   int64_t count = 0;
-  for (int32_t s = block.first; s < block.last; s += step)
+  for (int32_t s = block.first + step / 2; s < block.last; s += step)
     for (int32_t v = 0; v < block.views; v += tile_views)
       for (int32_t i = 0; i < block.pieces * STACK_SIDE; i += columns) {
         double least = STACK_FAR, most = -STACK_FAR;
@@ -131,9 +146,9 @@ double clocks_of_unit(const rs_geometry *geometry, int32_t warps) {
 double clocks_of(const rs_geometry *geometry, const matrix_block &block, int k, int32_t records) {
   const stack_block &share = block.share;
   if (share.first >= share.last) return 21000 * MATRIX_COST[k];
-  const int64_t stages = stack_parts(share.last - share.first, matrix_planes(records, share.voxels));
-  return (21000 + clocks_of_unit(geometry, matrix_busy(share, block.tile_views)) * (double)block.units) * MATRIX_COST[k] +
-         2000 * (double)stages;
+  const double rows = (double)block.voxels / (matrix_slot(records) - share.voxels / 2.0); // a stage leaves half a window unused
+  const double stages = fmax(ceil(rows), (double)stack_parts(share.last - share.first, MATRIX_PLANES));
+  return (21000 + clocks_of_unit(geometry, matrix_busy(share, block.tile_views)) * (double)block.units) * MATRIX_COST[k] + 2000 * stages;
 }
 
 // Long blocks begin first, so that the last ones to end are short.
@@ -178,14 +193,15 @@ int32_t make_blocks(const rs_plan *plan, matrix_tables *tables, const stack_view
   matrix_block *blocks = (matrix_block *)calloc((size_t)list.count + 1, sizeof *blocks);
   if (!blocks) status = rs_fail(RS_EMEMORY, "no host memory for the tables of %d views", plane.views);
   tables->forward_blocks = list.count;
-  const bool astra = plan->geometry.law == RS_ASTRA;
-  const int64_t lists = MATRIX_WARPS * (astra ? sizeof(matrix_list<stack_astra>) : sizeof(matrix_list<stack_exact>));
-  tables->forward_bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC - lists;
+  const size_t warp =
+      sizeof(matrix_path[4]) + (plan->geometry.law == RS_ASTRA ? sizeof(matrix_list<stack_astra>) : sizeof(matrix_list<stack_exact>));
+  const size_t known = MATRIX_WARPS * warp + sizeof(matrix_stage[MATRIX_KNOWN]) + sizeof(matrix_segment[MATRIX_SEGMENTS]);
+  tables->forward_bytes = rs_cuda_shared(plan->device) - MATRIX_STATIC - (int64_t)known;
   for (int64_t k = 0; k < list.count && !status; k++) {
     stack_block &block = blocks[k].share = list.block[k];
     (view[block.view].main == RS_Y ? tables->upright : tables->sideways) = 1;
-    if (block.voxels < 8) block.voxels = 8;
     make_segments(view, &blocks[k]);
+    blocks[k].voxels = count_voxels(plane, view, block);
     double least = INFINITY;
     for (int32_t views = 4; views >= 1; views /= 2) {
       const int32_t warps = matrix_busy(block, views);

@@ -1,7 +1,7 @@
 // matrix_forward.h: forward projection of the `rs_matrix_cuda` family.
 //
 // A block owns up to 256 rays, of a group of views with similar slopes, for a chunk of lanes, in registers until the last plane; a warp owns
-// a tile of 16 of them, neighbouring columns of 1, 2 or 4 views. Stages of a few planes bring the voxels that the block's rays see into shared
+// a tile of 16 of them, neighbouring columns of 1, 2 or 4 views. Stages of up to 16 planes bring the voxels that the block's rays see into shared
 // memory while the stage before is worked off. A unit is 8 voxels of a plane; a tile takes as many as its rays see there, four at a time
 // and the last one or two of a stage together.
 #pragma once
@@ -21,34 +21,49 @@ struct matrix_block {
   stack_block share;
   int32_t tile_views;   // views of a tile: 1, 2 or 4; the last one of a block may have fewer
   int32_t segment_bits; // a segment has 1 << segment_bits planes
-  int64_t units;        // for the host, about: how many it takes
-  double clocks;        // and for how long
+  int64_t voxels;       // for the host, about: how many it sees on all planes
+  int64_t units;        // how many units these are
+  double clocks;        // how long it takes
   matrix_segment segment[MATRIX_SEGMENTS];
 };
 
 constexpr double MATRIX_FIXED = 4294967296.0; // positions on a plane are int64_t numbers with 32 bits behind the point
+constexpr int MATRIX_SLOPE_BITS = 8;          // that their slopes have besides
 constexpr int MATRIX_PLACE_BITS = 9;          // of those that a place in a window leaves off, so that the others are an int32_t
 constexpr float MATRIX_PLACE = (1 << MATRIX_PLACE_BITS) / (float)MATRIX_FIXED;
 
-constexpr int MATRIX_LIST = 112; // units of a tile in a stage: each plane has at most one for every 8 voxels begun
+constexpr int MATRIX_PLANES = 16; // of a stage, at most
+constexpr int MATRIX_LIST = 112;  // units of a tile in a stage: each plane has at most one for every 8 voxels begun
+constexpr int MATRIX_MOST_RECORDS = 8 * (MATRIX_LIST - MATRIX_PLANES); // of a stage, therefore
 
 // What a warp knows about a stage: its units, and for each plane how far the first column of each of its views (law astra: each ray) lies
-// from the tile's first voxel.
+// from the tile's first voxel. A unit has 4 bits that are free | 4 plane | 4 number in its plane | 4 voxels | first record in the slot.
 template <class Law> struct matrix_list {
-  uint32_t unit[MATRIX_LIST + 4]; // bits: 3 plane | 4 number in its plane | 4 voxels | first voxel of the window
-  float place[STACK_MOST_PLANES][Law::ROUNDED ? 16 : 4];
+  uint32_t unit[MATRIX_LIST + 4];
+  float place[MATRIX_PLANES][Law::ROUNDED ? 16 : 4];
 };
 
+// Where the tile's first column of a view is on the block's first plane, by how much that moves from plane to plane, and how far it is to
+// its first and to its last voxel there.
+struct matrix_path {
+  int64_t start, slope, low, high;
+};
+
+// The windows of a stage: as many planes as a slot has room for.
+struct matrix_stage {
+  int32_t first, planes; // counted from the block's first
+  int32_t low[MATRIX_PLANES], count[MATRIX_PLANES], record[MATRIX_PLANES];
+};
 constexpr int MATRIX_KNOWN = 4; // stages whose windows are known: those under way, and the next one
 
-// The planes of a stage where shared memory has room for so many records, two stages of them and some of zeros.
-__host__ __device__ static inline int32_t matrix_planes(int32_t records, int32_t voxels) {
-  const int32_t planes = (records - MATRIX_ZEROS) / (2 * voxels);
-  return planes < STACK_MOST_PLANES ? planes : STACK_MOST_PLANES;
+// The records of a slot where shared memory has room for two slots and some records of zeros.
+__host__ __device__ static inline int32_t matrix_slot(int32_t records) {
+  const int32_t slot = (records - MATRIX_ZEROS) / 2;
+  return slot < MATRIX_MOST_RECORDS ? slot : MATRIX_MOST_RECORDS;
 }
 
 template <int TILES, bool SPLIT> static inline size_t matrix_forward_bytes(int32_t records) {
-  const size_t stages = (size_t)records * MATRIX_RECORD<TILES, SPLIT>;
+  const size_t stages = (size_t)(2 * matrix_slot(records) + MATRIX_ZEROS) * MATRIX_RECORD<TILES, SPLIT>;
   const size_t tile = STACK_SIDE * STACK_SIDE * STACK_TILE_STRIDE<TILES / 4> * sizeof(float);
   return stages > tile ? stages : tile;
 }
@@ -67,8 +82,9 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   constexpr bool SPLIT_WEIGHTS = SPLIT && !Law::ROUNDED;
   RS_SHARED(char, rows);
   __shared__ ring_arrivals ring; // two slots
-  __shared__ stack_window windows[MATRIX_KNOWN][STACK_MOST_PLANES];
+  __shared__ matrix_stage stages[MATRIX_KNOWN];
   __shared__ matrix_list<Law> lists[MATRIX_WARPS];
+  __shared__ matrix_path paths[MATRIX_WARPS][4];
   __shared__ matrix_segment segments[MATRIX_SEGMENTS];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = chunks_first ? blockIdx.x : blockIdx.y;
@@ -76,7 +92,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   const matrix_block &all = blocks[number];
   const stack_block block = all.share;
   const int tile_views = all.tile_views, tile_columns = STACK_SIDE / tile_views;
-  const int32_t voxels = block.voxels, planes = matrix_planes(records, voxels), segment_bits = all.segment_bits;
+  const int32_t room = matrix_slot(records), height = block.last - block.first, segment_bits = all.segment_bits;
   const bool is_upright = plane.view[block.view].main == RS_Y;
   const int32_t cross = is_upright ? plane.nx : plane.ny;
   const char *packed = (is_upright ? upright : sideways) + chunk * plane.ny * plane.nx * RECORD;
@@ -86,53 +102,69 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   // The tile, and the rays of rows g and g + 8.
   const int across = block.pieces * tile_views, tile_view = warp / across * tile_views;
   const int32_t column = block.column + warp % across * tile_columns;
-  const bool busy = tile_view < block.views && block.first < block.last;
+  const bool busy = tile_view < block.views && height > 0;
   const stack_view *views = plane.view + block.view + (busy ? tile_view : 0);
   const int last_view = busy ? min(tile_views, block.views - tile_view) - 1 : 0; // rows behind it repeat it, and nobody reads them
   const int ray_view[2] = {g / tile_columns, (g + 8) / tile_columns}, ray_column[2] = {g % tile_columns, (g + 8) % tile_columns};
   const float shift[2] = {(Law::ROUNDED ? 0 : (float)views[min(ray_view[0], last_view)].column * ray_column[0]) - 2 * q,
                           (Law::ROUNDED ? 0 : (float)views[min(ray_view[1], last_view)].column * ray_column[1]) - 2 * q};
 
-  auto find = [&](int stage) { // the windows of a stage by a warp, a lane a plane
-    if (lane >= STACK_MOST_PLANES) return;
-    const int32_t on = stage * planes + lane, segment = on >> segment_bits;
-    stack_window window = {0, 0};
-    if (lane < planes && block.first + on < block.last) {
-      const matrix_segment &line = segments[segment];
-      const double way = on - (segment << segment_bits);
+  auto find = [&](int stage) { // the windows of a stage by a warp, a lane a plane, behind those of the stage before
+    const matrix_stage &before = stages[(stage + MATRIX_KNOWN - 1) % MATRIX_KNOWN];
+    const int32_t first = stage ? before.first + before.planes : 0, on = first + lane;
+    const bool there = lane < MATRIX_PLANES && on < height;
+    int32_t low = 0, count = 0;
+    if (there) {
+      const matrix_segment &line = segments[on >> segment_bits];
+      const double way = on & ((1 << segment_bits) - 1);
       const int32_t high = (int32_t)floor(line.high + way * line.high_step + plane.slack) + 1;
-      window.low = max((int32_t)floor(line.low + way * line.low_step - plane.slack), 0);
-      window.count = max(min(min(high, cross - 1) - window.low + 1, voxels), 0);
+      low = max((int32_t)floor(line.low + way * line.low_step - plane.slack), 0);
+      count = min(max(min(high, cross - 1) - low + 1, 0), room);
     }
-    windows[stage % MATRIX_KNOWN][lane] = window;
+    int32_t end = count;
+    for (int n = 1; n < MATRIX_PLANES; n *= 2) {
+      const int32_t other = __shfl_up_sync(0xffffffffu, end, n);
+      end += lane >= n ? other : 0;
+    }
+    const bool fits = there && end <= room;
+    const unsigned all_that_fit = __ballot_sync(0xffffffffu, fits);
+    matrix_stage &found = stages[stage % MATRIX_KNOWN];
+    if (lane < MATRIX_PLANES) found.low[lane] = low, found.count[lane] = fits ? count : 0, found.record[lane] = end - count;
+    if (lane == 0) found.first = first, found.planes = __popc(all_that_fit);
+    __syncwarp();
   };
   auto send = [&](int stage) { // a lane sends the window of a plane
-    const int slot = stage & 1;
-    const stack_window window = windows[stage % MATRIX_KNOWN][lane % STACK_MOST_PLANES];
-    ring_send(ring, slot, lane < STACK_MOST_PLANES, rows + (MATRIX_ZEROS + (slot * planes + lane) * voxels) * RECORD,
-              packed + ((block.first + stage * planes + lane) * (int64_t)cross + window.low) * RECORD, window.count * RECORD);
+    const int slot = stage & 1, k = lane % MATRIX_PLANES;
+    const matrix_stage &found = stages[stage % MATRIX_KNOWN];
+    ring_send(ring, slot, lane < MATRIX_PLANES, rows + (MATRIX_ZEROS + slot * room + found.record[k]) * RECORD,
+              packed + ((block.first + found.first + k) * (int64_t)cross + found.low[k]) * RECORD, found.count[k] * RECORD);
   };
-  // Where the first column of view q of the tile is on plane lane / 4 of a stage, and from there to the first and the last column.
-  const stack_view &mine = views[min(q, last_view)];
-  const double span = mine.column * (tile_columns - 1);
-  int64_t at = llrint(stack_voxel_of(mine, column, block.first + lane / 4) * MATRIX_FIXED);
-  const int64_t stride = llrint(mine.plane * planes * MATRIX_FIXED);
-  const int64_t to_low = llrint((fmin(span, 0.0) - plane.slack) * MATRIX_FIXED),
-                to_high = llrint((fmax(span, 0.0) + plane.slack) * MATRIX_FIXED);
+  if (lane < 4) {
+    const stack_view &view = views[min(lane, last_view)];
+    const double span = view.column * (tile_columns - 1);
+    paths[warp][lane] = {llrint(stack_voxel_of(view, column, block.first) * MATRIX_FIXED),
+                         llrint(view.plane * MATRIX_FIXED * (1 << MATRIX_SLOPE_BITS)),
+                         llrint((fmin(span, 0.0) - plane.slack) * MATRIX_FIXED), llrint((fmax(span, 0.0) + plane.slack) * MATRIX_FIXED)};
+  }
   Law law;
-  auto make = [&](int stage) { // the list of a stage, four lanes a plane; returns its length
-    const int k = lane / 4;
-    const stack_window window = windows[stage % MATRIX_KNOWN][k];
-    int32_t low = (int32_t)((at + to_low) >> 32), high = (int32_t)((at + to_high) >> 32) + 1;
-    for (int n = 1; n < 4; n *= 2) {
-      low = min(low, __shfl_xor_sync(0xffffffffu, low, n));
-      high = max(high, __shfl_xor_sync(0xffffffffu, high, n));
+  auto make = [&](int stage) { // the list of a stage, two lanes a plane with two views each; returns its length
+    const matrix_stage &found = stages[stage % MATRIX_KNOWN];
+    const int k = lane / 2, planes = found.planes;
+    const matrix_path *path = paths[warp] + lane % 2 * 2;
+    const int64_t way = found.first + k;
+    int64_t at[2];
+    int32_t low = INT32_MAX, high = INT32_MIN;
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+      at[n] = path[n].start + (way * path[n].slope >> MATRIX_SLOPE_BITS);
+      low = min(low, (int32_t)((at[n] + path[n].low) >> 32));
+      high = max(high, (int32_t)((at[n] + path[n].high) >> 32) + 1);
     }
-    low = max(low, window.low);
-    high = min(high, window.low + window.count - 1);
+    low = max(min(low, __shfl_xor_sync(0xffffffffu, low, 1)), found.low[k]);
+    high = min(max(high, __shfl_xor_sync(0xffffffffu, high, 1)), found.low[k] + found.count[k] - 1);
     const int units = k < planes && low <= high ? (high - low) / 8 + 1 : 0;
     int before = units;
-    for (int n = 4; n < 32; n *= 2) {
+    for (int n = 2; n < 32; n *= 2) {
       const int other = __shfl_up_sync(0xffffffffu, before, n);
       before += lane >= n ? other : 0;
     }
@@ -141,33 +173,36 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     if constexpr (Law::ROUNDED) {
       const int ray = lane % 16, view = min(ray / tile_columns, last_view);
 #pragma unroll 1
-      for (int n = 0; n < 4; n++) {
-        const int on = lane / 16 * 4 + n;
-        const int32_t first = __shfl_sync(0xffffffffu, low, 4 * on);
+      for (int n = 0; n < planes; n += 2) {
+        const int on = n + lane / 16;
+        const int32_t first = __shfl_sync(0xffffffffu, low, 2 * on);
         if (on >= planes) continue;
-        const int32_t s = block.first + stage * planes + on;
+        const int32_t s = block.first + found.first + on;
         list.place[on][ray] = (float)law.voxel_of(views[view], column + ray % tile_columns, s) - (float)first;
       }
     } else {
-      list.place[k][q] = (float)(int32_t)((at - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
+#pragma unroll
+      for (int n = 0; n < 2; n++)
+        list.place[k][lane % 2 * 2 + n] = (float)(int32_t)((at[n] - ((int64_t)low << 32)) >> MATRIX_PLACE_BITS) * MATRIX_PLACE;
     }
 #pragma unroll 1
-    for (int n = q; n < units; n += 4)
-      list.unit[before - units + n] =
-          (uint32_t)(low - window.low + 8 * n) << 11 | (uint32_t)min(high - low - 8 * n + 1, 8) << 7 | (uint32_t)n << 3 | (uint32_t)k;
+    for (int n = lane % 2; n < units; n += 2)
+      list.unit[before - units + n] = (uint32_t)(found.record[k] + low - found.low[k] + 8 * n) << 16 |
+                                      (uint32_t)min(high - low - 8 * n + 1, 8) << 12 | (uint32_t)n << 8 | (uint32_t)k << 4;
     if (lane < 4) list.unit[total + lane] = 0; // no voxels
     __syncwarp();
-    at += stride;
     return total;
   };
 
   const int entry[2] = {Law::ROUNDED ? g : ray_view[0], Law::ROUNDED ? g + 8 : ray_view[1]};
   const float sparse = 2 * q - q % 2 * 4; // from the two places of a lane in a pair of units to its four places of four units
   float sum[TILES][4] = {};
-  auto place_of_row = [&](uint32_t unit, int ray) { return list.place[unit & 7][entry[ray]] + shift[ray] - (float)(unit & 0x78); };
+  auto place_of_row = [&](uint32_t unit, int ray) {
+    return list.place[unit >> 4 & 15][entry[ray]] + shift[ray] - (float)(unit & 0xf00) / 32;
+  };
   auto row_of = [&](int slot, uint32_t unit) { // of place lane % 8
-    const bool there = (uint32_t)(lane % 8) < (unit >> 7 & 15);
-    const int32_t record = MATRIX_ZEROS + (slot * planes + (int32_t)(unit & 7)) * voxels + (int32_t)(unit >> 11) + lane % 8;
+    const bool there = (uint32_t)(lane % 8) < (unit >> 12 & 15);
+    const int32_t record = MATRIX_ZEROS + slot * room + (int32_t)(unit >> 16) + lane % 8;
     return rows_at + (there ? record : record & (MATRIX_ZEROS - 1)) * RECORD;
   };
   auto add_two = [&](int slot, const uint32_t *unit) {
@@ -191,24 +226,21 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   if (SPLIT) matrix_forget(kept);
   int chain = warp * (MATRIX_CHAIN / MATRIX_WARPS); // products; one warp after the other keeps its sums
 
-  if (threadIdx.x == 0) ring_prepare(ring, 2, 1, STACK_MOST_PLANES, MATRIX_WARPS);
+  if (threadIdx.x == 0) ring_prepare(ring, 2, 1, MATRIX_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
   if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = all.segment[threadIdx.x];
   __syncthreads();
-  const int stages = (block.last - block.first + planes - 1) / planes;
-  if (warp < 2 && stages) find(warp);
+  if (warp == 0) find(0), find(1);
   __syncthreads();
-  if (warp == 0 && stages) send(0);
+  if (warp == 0 && height > 0) send(0);
   int total = busy ? make(0) : 0;
 #pragma unroll 1
-  for (int stage = 0; stage < stages; stage++) {
+  for (int stage = 0; stages[stage % MATRIX_KNOWN].planes; stage++) {
     const int slot = stage & 1, phase = stage >> 1 & 1;
-    if (warp == stage % MATRIX_WARPS && stage + 1 < stages) {
+    if (warp == stage % MATRIX_WARPS) {
       // All are done with the stage before this one, so its slot takes the next, and its windows make place.
       if (stage) ring_wait(ring_empty(ring_at, slot ^ 1), (stage - 1) >> 1 & 1);
-      find(stage + 2);
-      __syncwarp();
-      send(stage + 1);
+      if (stages[(stage + 1) % MATRIX_KNOWN].planes) find(stage + 2), send(stage + 1);
     }
     ring_wait(ring_full(ring_at, slot), phase);
 #pragma unroll 1
@@ -221,7 +253,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     if (!busy) continue;
     chain += (total + 3) / 4;
     if (SPLIT && chain >= MATRIX_CHAIN) matrix_keep(kept, sum), chain = 0;
-    if (stage + 1 < stages) total = make(stage + 1);
+    total = make(stage + 1);
   }
   if (SPLIT) matrix_recall(kept, sum);
   __syncthreads(); // the rows were read: their place takes the tile
