@@ -362,6 +362,8 @@ cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared) {
   if (!error) allowed = {kernel, shared};
   return error;
 }
+
+bool rs_cuda_starts_early() { return current->capability >= 90; }
 #endif
 
 int rs_cuda_multiprocessors(int32_t device) { return of(device).multiprocessors; }

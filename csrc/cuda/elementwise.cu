@@ -112,7 +112,7 @@ int32_t run_reduce(const rs_operation *o, const rs_elements &e, double *result) 
 }
 
 template <typename Kernel> int32_t over(const char *name, Kernel kernel, const rs_operation *o, const void *arguments, int64_t count) {
-  return rs_launch(name, kernel, blocks_of(count), THREADS, 0, rs_cuda_stream(o), *(const rs_elements *)arguments);
+  return rs_launch(name, false, kernel, blocks_of(count), THREADS, 0, rs_cuda_stream(o), *(const rs_elements *)arguments);
 }
 
 int64_t count_of(const void *arguments) { return ((const rs_elements *)arguments)->count; }

@@ -37,12 +37,23 @@ void rs_cuda_table_free(int64_t pointer);
 
 // Launches a kernel: RS_LAUNCH(kernel, grid, block, shared bytes, stream, arguments...) is RS_OK or the error. A template instance
 // stands in parentheses: RS_LAUNCH((kernel<4>), ...). A kernel's dynamic shared memory is RS_SHARED(type, name).
-#define RS_LAUNCH(kernel, ...) rs_launch(#kernel, kernel, __VA_ARGS__)
+#define RS_LAUNCH(kernel, ...) rs_launch(#kernel, false, kernel, __VA_ARGS__)
+
+// The same for a kernel whose threads all call rs_await before they touch what other kernels write or read: its blocks may begin while the
+// last ones of the kernel before it are at work. (Programmatic dependent launch; devices before compute capability 9.0 launch it as any
+// other.)
+#define RS_LAUNCH_EARLY(kernel, ...) rs_launch(#kernel, true, kernel, __VA_ARGS__)
+__device__ static inline void rs_await() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 #ifdef RS_EMULATION
 #define RS_SHARED(type, name) type *name = (type *)rs_emulated_shared()
 template <typename... P, typename... A>
-int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+int32_t rs_launch(const char *name, bool, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
   return rs_cuda_status(rs_emulate(grid, block, shared, stream, [=] { kernel(arguments...); }), name);
 }
 #else
@@ -51,13 +62,18 @@ int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
   type *name = reinterpret_cast<type *>(rs_raw)
 // Lets a kernel have more than 48 KiB of shared memory, static and dynamic, on the device of the operation in hand.
 cudaError_t rs_cuda_allow_shared(const void *kernel, size_t shared);
+bool rs_cuda_starts_early(); // does that device launch kernels early?
 template <typename... P, typename... A>
-int32_t rs_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
+int32_t rs_launch(const char *name, bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                  A... arguments) {
   cudaError_t error = cudaSuccess;
   if (shared > 24 * 1024) error = rs_cuda_allow_shared((const void *)kernel, shared);
   if (!error) {
-    kernel<<<grid, block, shared, stream>>>(arguments...);
-    error = cudaGetLastError();
+    cudaLaunchAttribute serial = {};
+    serial.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    serial.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {grid, block, shared, stream, &serial, early && rs_cuda_starts_early() ? 1u : 0u};
+    error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
   }
   return error ? rs_cuda_status(error, name) : RS_OK;
 }
@@ -77,24 +93,30 @@ __device__ static inline rs_met rs_meet(const rs_output &output, size_t item, si
   }
 }
 
-// Finishes a value that meets this. Returns (measured - value)^2 where weights > 0 in mode RS_RESIDUAL and 0 otherwise.
-__device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value, const rs_met &met) {
-  float *target = output.target + item + index;
+// What is written where a value meets this. `square` becomes (measured - value)^2 where weights > 0 in mode RS_RESIDUAL and 0 otherwise.
+__device__ static inline float rs_finished(const rs_output &output, float value, const rs_met &met, float &square) {
+  square = 0;
   switch (output.mode) {
-  case RS_STORE: *target = value; return 0;
-  case RS_ADD: *target = met.other + value; return 0;
+  case RS_STORE: return value;
+  case RS_ADD: return met.other + value;
   case RS_RESIDUAL: {
     const float difference = met.other - value;
-    *target = met.weight * difference;
-    return met.weight > 0 ? difference * difference : 0;
+    square = met.weight > 0 ? difference * difference : 0;
+    return met.weight * difference;
   }
   default: {
     float next = met.other + output.relaxation * met.weight * value;
     next = next < output.minimum ? output.minimum : next;
-    *target = next > output.maximum ? output.maximum : next;
-    return 0;
+    return next > output.maximum ? output.maximum : next;
   }
   }
+}
+
+// Finishes a value that meets this. Returns the square.
+__device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value, const rs_met &met) {
+  float square;
+  output.target[item + index] = rs_finished(output, value, met, square);
+  return square;
 }
 __device__ static inline float rs_finish(const rs_output &output, size_t item, size_t index, float value) {
   return rs_finish(output, item, index, value, rs_meet(output, item, index));
@@ -114,6 +136,52 @@ __device__ static inline double rs_finish_all(const rs_output &output, size_t it
 #pragma unroll
   for (int k = 0; k < COUNT; k++)
     if (there(k)) squares += rs_finish(output, item, at[k], values[k], met[k]);
+  return squares;
+}
+
+// The same for rows 0 ... COUNT - 1 of four neighbours each, from index(k) on, of which the first count(k) are there: value(k, j). Where
+// `fours`, target + item, measured + item and weights lie at multiples of 16 bytes.
+template <int COUNT, typename Count, typename Index, typename Value>
+__device__ static inline double rs_finish_fours(const rs_output &output, size_t item, bool fours, Count count, Index index, Value value) {
+  rs_met met[COUNT][4] = {};
+  size_t at[COUNT] = {};
+  float values[COUNT][4] = {};
+  auto whole = [&](int k) { return fours && count(k) >= 4 && at[k] % 4 == 0; };
+#pragma unroll
+  for (int k = 0; k < COUNT; k++) {
+    if (count(k) <= 0) continue;
+    at[k] = index(k);
+#pragma unroll
+    for (int j = 0; j < 4; j++) values[k][j] = value(k, j);
+    if (output.mode == RS_STORE) continue;
+    if (whole(k)) {
+      const float *from = (output.mode == RS_RESIDUAL ? output.measured : output.target) + item + at[k];
+      const float4 other = *reinterpret_cast<const float4 *>(from);
+      met[k][0].other = other.x, met[k][1].other = other.y, met[k][2].other = other.z, met[k][3].other = other.w;
+      if (output.mode == RS_ADD) continue;
+      const float4 weight = *reinterpret_cast<const float4 *>(output.weights + at[k]);
+      met[k][0].weight = weight.x, met[k][1].weight = weight.y, met[k][2].weight = weight.z, met[k][3].weight = weight.w;
+    } else {
+#pragma unroll
+      for (int j = 0; j < 4; j++)
+        if (j < count(k)) met[k][j] = rs_meet(output, item, at[k] + j);
+    }
+  }
+  double squares = 0;
+#pragma unroll
+  for (int k = 0; k < COUNT; k++) {
+    if (count(k) <= 0) continue;
+    float square[4], *target = output.target + item + at[k];
+#pragma unroll
+    for (int j = 0; j < 4; j++) values[k][j] = rs_finished(output, values[k][j], met[k][j], square[j]);
+    if (whole(k)) *reinterpret_cast<float4 *>(target) = make_float4(values[k][0], values[k][1], values[k][2], values[k][3]);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      if (j >= count(k)) continue;
+      squares += square[j];
+      if (!whole(k)) target[j] = values[k][j];
+    }
+  }
   return squares;
 }
 

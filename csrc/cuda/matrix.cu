@@ -12,7 +12,7 @@
 namespace {
 
 // Bytes of shared memory beside the rows, and to spare; forward, beside what is known about stages, too.
-constexpr int64_t MATRIX_STATIC = 2 << 10, MATRIX_BACK_STATIC = 9 << 10;
+constexpr int64_t MATRIX_STATIC = 2 << 10, MATRIX_BACK_STATIC = 10 << 10;
 constexpr float MATRIX_PITCH = 1 - 1e-6f;        // from here on no voxel meets more than two columns, but for rounding
 constexpr int MATRIX_LEAST_LANES = 16;           // below, most of a product would be empty
 constexpr double MATRIX_COST[3] = {1, .58, .38}; // of a block of 128, 64 and 32 lanes
@@ -290,21 +290,22 @@ struct call {
     cudaStream_t stream = rs_cuda_stream(operation);
     const int64_t places = (int64_t)source.lines * source.line;
     const dim3 packs((unsigned)(stack_parts(source.line, MATRIX_PACK_SPAN) * source.lines * chunks)), grid((unsigned)blocks, chunks);
-    int32_t status = RS_LAUNCH(matrix_largest, (unsigned)source.lanes.count, MATRIX_LOOK_THREADS, 0, stream, source,
-                               back ? tables->weight : 1.0f, largest);
+    int32_t status = RS_LAUNCH_EARLY(matrix_largest, (unsigned)source.lanes.count, MATRIX_LOOK_THREADS, 0, stream, source,
+                                     back ? tables->weight : 1.0f, largest);
     if (!status)
-      status = RS_LAUNCH((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
+      status =
+          RS_LAUNCH_EARLY((matrix_pack<TILES, SPLIT>), packs, STACK_PACK_THREADS, 0, stream, source, (const unsigned *)largest, packed);
     if (!status && back) {
       const int32_t slots = slots_of(tables->room.bytes, RECORD, MATRIX_UNITS * tables->columns);
-      status = RS_LAUNCH((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS, (matrix_back_bytes<TILES, SPLIT>(slots, tables->columns)),
-                         stream, plane, (const matrix_unit *)tables->units, tables->unit_count, (const char *)packed.along,
-                         (const unsigned *)largest, target, slots, tables->columns);
+      status = RS_LAUNCH_EARLY((matrix_back<Law, TILES, SPLIT>), grid, MATRIX_THREADS,
+                               (matrix_back_bytes<TILES, SPLIT>(slots, tables->columns)), stream, plane, (const matrix_unit *)tables->units,
+                               tables->unit_count, (const char *)packed.along, (const unsigned *)largest, target, slots, tables->columns);
     } else if (!status) {
       const int32_t records = (int32_t)(tables->forward_bytes / RECORD);
       const bool mixed = chunks_first(blocks, chunks, device);
-      status = RS_LAUNCH((matrix_forward<Law, TILES, SPLIT>), (mixed ? dim3(chunks, (unsigned)blocks) : grid), MATRIX_THREADS,
-                         (matrix_forward_bytes<TILES, SPLIT>(records)), stream, plane, (const matrix_block *)tables->blocks,
-                         (const char *)packed.along, (const char *)packed.across, records, mixed, (const unsigned *)largest, target);
+      status = RS_LAUNCH_EARLY((matrix_forward<Law, TILES, SPLIT>), (mixed ? dim3(chunks, (unsigned)blocks) : grid), MATRIX_THREADS,
+                               (matrix_forward_bytes<TILES, SPLIT>(records)), stream, plane, (const matrix_block *)tables->blocks,
+                               (const char *)packed.along, (const char *)packed.across, records, mixed, (const unsigned *)largest, target);
     }
     if (packed.along) packed.along += chunks * places * RECORD;
     if (packed.across) packed.across += chunks * places * RECORD;

@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   RS_SHARED(char, rows);
   __shared__ ring_arrivals ring;
   __shared__ matrix_window<Law> windows[MATRIX_WINDOWS];
+  __shared__ __align__(8) float scale[8 * TILES];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = blockIdx.y;
   const int tiles = (plane.nx + STACK_SIDE - 1) / STACK_SIDE;
@@ -122,6 +123,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   const int32_t loads = (count + MATRIX_UNITS - 1) / MATRIX_UNITS;
   if (threadIdx.x == 0) ring_prepare(ring, slots, 1, MATRIX_UNITS, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
+  rs_await();
+  matrix_find_scales<TILES>(largest + chunk * 8 * TILES, target.lanes.count - chunk * 8 * TILES, scale);
   if (warp < 2) find(warp * MATRIX_FOUND);
   __syncthreads();
   for (int load = 0; warp == 0 && load < min(loads, ring_ahead(slots)); load++) send(load, load);
@@ -155,7 +158,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   __syncthreads(); // the rows were read: their place takes the tile
   float *tile = reinterpret_cast<float *>(rows);
   const int place = (int)(top + g / 4) * STACK_SIDE + (int)left + g % 4;
-  matrix_put<TILES>(tile, place, place + 2 * STACK_SIDE, sum, largest + chunk * 8 * TILES, target.lanes.count - chunk * 8 * TILES);
+  matrix_put<TILES>(tile, place, place + 2 * STACK_SIDE, sum, scale);
   __syncthreads();
   stack_finish<TILES / 4>(
       target, tile, plane.ny - y < STACK_SIDE ? plane.ny - y : STACK_SIDE, chunk, [&](int) { return plane.nx - x; },

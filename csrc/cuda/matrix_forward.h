@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
   __shared__ matrix_list<Law> lists[MATRIX_WARPS];
   __shared__ matrix_path paths[MATRIX_WARPS][4];
   __shared__ matrix_segment segments[MATRIX_SEGMENTS];
+  __shared__ __align__(8) float scale[8 * TILES];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
   const int64_t chunk = chunks_first ? blockIdx.x : blockIdx.y;
   const unsigned number = chunks_first ? blockIdx.y : blockIdx.x, numbers = chunks_first ? gridDim.y : gridDim.x;
@@ -228,6 +229,8 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
 
   if (threadIdx.x == 0) ring_prepare(ring, 2, 1, MATRIX_PLANES, MATRIX_WARPS);
   for (int k = threadIdx.x; k < MATRIX_ZEROS * RECORD / 4; k += MATRIX_THREADS) reinterpret_cast<float *>(rows)[k] = 0;
+  rs_await();
+  matrix_find_scales<TILES>(largest + chunk * 8 * TILES, target.lanes.count - chunk * 8 * TILES, scale);
   if (threadIdx.x < MATRIX_SEGMENTS) segments[threadIdx.x] = all.segment[threadIdx.x];
   __syncthreads();
   if (warp == 0) find(0), find(1);
@@ -263,8 +266,7 @@ __global__ void __launch_bounds__(MATRIX_THREADS, 1)
     const int line = warp % across * tile_columns / STACK_SIDE, at = warp % across * tile_columns % STACK_SIDE;
     return ((tile_view + ray_view[ray]) * block.pieces + line) * STACK_SIDE + at + ray_column[ray];
   };
-  if (tile_view < block.views)
-    matrix_put<TILES>(tile, place_of(0), place_of(1), sum, largest + chunk * 8 * TILES, target.lanes.count - chunk * 8 * TILES);
+  if (tile_view < block.views) matrix_put<TILES>(tile, place_of(0), place_of(1), sum, scale);
   __syncthreads();
   auto first_column = [&](int row) { return block.column + row % block.pieces * STACK_SIDE; };
   stack_finish<TILES / 4>(

@@ -48,6 +48,7 @@ template <int VEC> __device__ static inline float matrix_look(const stack_source
 // the few lanes of a small problem are in the second-level cache, and of many lanes all are under way.
 __global__ static void __launch_bounds__(MATRIX_LOOK_THREADS) matrix_largest(stack_source source, float factor, unsigned *largest) {
   __shared__ float warps[MATRIX_LOOK_THREADS / 32];
+  rs_await();
   float most = stack_in_fours(source) ? matrix_look<4>(source, blockIdx.x, factor) : matrix_look<1>(source, blockIdx.x, factor);
   for (int half = 16; half > 0; half /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, half));
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = most;
@@ -74,6 +75,7 @@ __global__ void __launch_bounds__(STACK_PACK_THREADS, 6) matrix_pack(stack_sourc
   const int32_t pieces = (source.line + MATRIX_PACK_SPAN - 1) / MATRIX_PACK_SPAN, piece = (int32_t)(number / chunks);
   const int64_t chunk = number % chunks;
   const int32_t line = piece / pieces, first = piece % pieces * MATRIX_PACK_SPAN, last = min(first + MATRIX_PACK_SPAN, source.line);
+  rs_await();
   if (threadIdx.x < WIDTH) {
     const int64_t lane = chunk * WIDTH + stack_lane_of<WIDTH, 8>(threadIdx.x);
     scale[threadIdx.x] = lane < source.lanes.count ? half_scale(largest[lane]) : 0;
@@ -105,17 +107,22 @@ __global__ void __launch_bounds__(STACK_PACK_THREADS, 6) matrix_pack(stack_sourc
   }
 }
 
+// What the sums of each lane of a chunk are multiplied by. `lanes` are those of the launch from the chunk on.
+template <int TILES> __device__ static inline void matrix_find_scales(const unsigned *largest, int64_t lanes, float (&scale)[8 * TILES]) {
+  if (threadIdx.x < 8 * TILES) scale[threadIdx.x] = threadIdx.x < lanes ? half_unscale(largest[threadIdx.x]) : 0;
+}
+
 // The sums of a tile of a warp, as they lie in registers, go to shared memory for stack_finish; first, second: the places of rows g and
 // g + 8 there.
 template <int TILES>
-__device__ static inline void matrix_put(float *tile, int first, int second, const float (&sum)[TILES][4], const unsigned *largest,
-                                         int64_t lanes) {
+__device__ static inline void matrix_put(float *tile, int first, int second, const float (&sum)[TILES][4],
+                                         const float (&scale)[8 * TILES]) {
   constexpr int STRIDE = STACK_TILE_STRIDE<TILES / 4>;
 #pragma unroll
   for (int j = 0; j < TILES; j++) {
     const int lane = 8 * j + threadIdx.x % 4 * 2;
-    const float scale = lane < lanes ? half_unscale(largest[lane]) : 0, next = lane + 1 < lanes ? half_unscale(largest[lane + 1]) : 0;
-    *reinterpret_cast<float2 *>(tile + first * STRIDE + lane) = make_float2(scale * sum[j][0], next * sum[j][1]);
-    *reinterpret_cast<float2 *>(tile + second * STRIDE + lane) = make_float2(scale * sum[j][2], next * sum[j][3]);
+    const float2 by = *reinterpret_cast<const float2 *>(scale + lane);
+    *reinterpret_cast<float2 *>(tile + first * STRIDE + lane) = make_float2(by.x * sum[j][0], by.y * sum[j][1]);
+    *reinterpret_cast<float2 *>(tile + second * STRIDE + lane) = make_float2(by.x * sum[j][2], by.y * sum[j][3]);
   }
 }

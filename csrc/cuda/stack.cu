@@ -202,15 +202,15 @@ struct call {
     const stack_plane &plane = tables->plane;
     cudaStream_t stream = rs_cuda_stream(operation);
     dim3 packs((unsigned)(stack_parts(source.line, STACK_PACK_SPAN) * source.lines), chunks), grid((unsigned)blocks, chunks, splits);
-    int32_t status = RS_LAUNCH((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, source, packed);
+    int32_t status = RS_LAUNCH_EARLY((stack_pack<VEC>), packs, STACK_PACK_THREADS, 0, stream, source, packed);
     if (status) return status;
     const int32_t columns = tables->columns, stage = stack_stage(tables->room, columns);
     if (back && columns)
-      return RS_LAUNCH((stack_back<Law, VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
-                       (const float *)packed.along, target, stage, columns);
+      return RS_LAUNCH_EARLY((stack_back<Law, VEC>), grid, STACK_THREADS, stack_back_bytes<VEC>(stage, columns), stream, plane,
+                             (const float *)packed.along, target, stage, columns);
     if (!back && tables->blocks)
-      return RS_LAUNCH((stack_forward<Law, VEC>), grid, STACK_THREADS, tables->shared[VEC / 2], stream, plane,
-                       (const stack_block *)tables->blocks, (const float *)packed.along, (const float *)packed.across, target);
+      return RS_LAUNCH_EARLY((stack_forward<Law, VEC>), grid, STACK_THREADS, tables->shared[VEC / 2], stream, plane,
+                             (const stack_block *)tables->blocks, (const float *)packed.along, (const float *)packed.across, target);
     const size_t shared = STACK_SIDE * STACK_TILE_STRIDE<VEC> * sizeof(float);
     return RS_LAUNCH((back ? stack_back_plain<Law, VEC> : stack_forward_plain<Law, VEC>), grid, STACK_THREADS, shared, stream, plane,
                      (const float *)packed.along, target);

@@ -81,6 +81,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
 
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
   __syncthreads();
+  rs_await();
   stack_vector<VEC> sum[4][4] = {};
   int turn = 0;
   if (warp == 0) send(begin, 0);

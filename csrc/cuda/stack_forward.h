@@ -88,6 +88,7 @@ __global__ void __launch_bounds__(STACK_THREADS, 1)
   if (threadIdx.x == 0) stack_expect_lanes(&arrivals[0]), stack_expect_lanes(&arrivals[1]);
   if (warp < 2 && block.first < block.last) find(block.first + warp * planes);
   __syncthreads();
+  rs_await();
   stack_vector<VEC> sum[4][4] = {}; // [quad][column]
   const bool busy = warp < block.views * block.pieces && block.first < block.last;
   if (warp == 0 && block.first < block.last) send(block.first);

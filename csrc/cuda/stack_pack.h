@@ -127,6 +127,7 @@ template <int VEC> __global__ void __launch_bounds__(STACK_PACK_THREADS, 6) stac
   const int32_t pieces = (source.line + STACK_PACK_SPAN - 1) / STACK_PACK_SPAN;
   const int32_t line = blockIdx.x / pieces, from = blockIdx.x % pieces * STACK_PACK_SPAN;
   const int32_t margin = packed.margin, count = source.line - from < STACK_PACK_SPAN ? source.line - from : STACK_PACK_SPAN;
+  rs_await();
   stack_find<WIDTH, 4>(source, chunk, line, columns);
   stack_gather(source, columns, from, count, tile);
   auto write = [&](float *target, int64_t step) {
@@ -206,32 +207,44 @@ struct stack_written {
   int32_t width;
 };
 
+// Do all arrays have their lanes at multiples of 16 bytes?
+__device__ static inline bool stack_in_fours(const stack_target &target) {
+  const rs_output &output = target.output;
+  const uintptr_t all = reinterpret_cast<uintptr_t>(output.target) | reinterpret_cast<uintptr_t>(output.weights) |
+                        reinterpret_cast<uintptr_t>(output.measured);
+  return all % 16 == 0 && (target.lanes.item_size | target.lanes.unit_step) % 4 == 0;
+}
+
 // Finishes a tile in shared memory, tile[row][STACK_SIDE][lane], of which the first width(row) places of `rows` rows exist, at most
 // STACK_SIDE. offset(row) is where a row starts in its unit, scale(row) multiplies its values; each is asked for once. All threads of the
-// block call it, when the tile is written; its sums of squares are number `number` of `numbers` of the chunk.
+// block call it, when the tile is written; its sums of squares are number `number` of `numbers` of the chunk. A thread has four places of
+// a row, and several rows.
 template <int VEC, typename Width, typename Offset, typename Scale>
 __device__ static inline void stack_finish(const stack_target &target, const float *tile, int rows, int64_t chunk, Width width,
                                            Offset offset, Scale scale, unsigned number = blockIdx.x, unsigned numbers = gridDim.x) {
-  constexpr int WIDTH = 32 * VEC, TOGETHER = 8;
+  constexpr int WIDTH = 32 * VEC, TOGETHER = 4, FOURS = STACK_SIDE / 4;
   __shared__ stack_written lines[STACK_SIDE];
   if (threadIdx.x < (unsigned)rows) lines[threadIdx.x] = {offset(threadIdx.x), scale(threadIdx.x), width(threadIdx.x)};
   if (threadIdx.x >= (unsigned)rows && threadIdx.x < STACK_SIDE) lines[threadIdx.x] = {0, 0, 0};
   __syncthreads();
-  const int column = threadIdx.x % STACK_SIDE;
-  for (int l = threadIdx.x / STACK_SIDE; l < WIDTH; l += blockDim.x / STACK_SIDE) {
+  const bool fours = stack_in_fours(target);
+  const int column = threadIdx.x % FOURS * 4;
+  for (int l = threadIdx.x / FOURS; l < WIDTH; l += blockDim.x / FOURS) {
     const int64_t lane = chunk * WIDTH + l;
     double squares = 0;
     if (lane < target.lanes.count) {
       const stack_place place = stack_place_of(target.lanes, lane);
       const size_t item = (size_t)(place.item * target.lanes.item_size), unit = (size_t)(place.unit * target.lanes.unit_step) + column;
       for (int first = 0; first < rows; first += TOGETHER)
-        squares += rs_finish_all<TOGETHER>(
-            target.output, item, [&](int k) { return column < lines[first + k].width; },
+        squares += rs_finish_fours<TOGETHER>(
+            target.output, item, fours, [&](int k) { return lines[first + k].width - column; },
             [&](int k) { return unit + lines[first + k].offset; },
-            [&](int k) { return lines[first + k].scale * tile[((first + k) * STACK_SIDE + column) * STACK_TILE_STRIDE<VEC> + l]; });
+            [&](int k, int j) {
+              return lines[first + k].scale * tile[((first + k) * STACK_SIDE + column + j) * STACK_TILE_STRIDE<VEC> + l];
+            });
     }
     if (!target.sums) continue;
-    for (int half = STACK_SIDE / 2; half > 0; half /= 2) squares += __shfl_down_sync(0xffffffffu, squares, half, STACK_SIDE);
+    for (int half = FOURS / 2; half > 0; half /= 2) squares += __shfl_down_sync(0xffffffffu, squares, half, FOURS);
     if (column == 0 && lane < target.lanes.count) target.sums[(target.lanes.first + lane - target.sums_first) * numbers + number] = squares;
   }
 }
