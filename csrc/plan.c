@@ -216,25 +216,44 @@ int32_t rs_back(int64_t number, int64_t volume, int64_t projections, int64_t bat
   return push(&check, "back", run_back, &p);
 }
 
-int32_t rs_residual(int64_t number, int64_t out, int64_t volume, int64_t measured, int64_t weights, int64_t batch, int64_t norm) {
+int32_t rs_plan_alike(int64_t number, int32_t *rows, int32_t *slices) {
+  rs_check check = RS_CHECK;
+  const rs_plan *plan = find(&check, number);
+  if (check.status) return check.status;
+  *rows = plan->rows_alike;
+  *slices = plan->slices_alike;
+  return RS_OK;
+}
+
+// How many weights there are: of one item, or where they are shared of one of its rows or slices.
+static int64_t count_weights(rs_check *check, int64_t one, int32_t units, int32_t shared, int32_t alike, const char *what) {
+  if (shared && !alike && !check->status)
+    check->status = rs_fail(RS_EARGUMENT, "shared weights: expected a plan whose %s are alike, see rs_plan_alike", what);
+  return shared ? one / units : one;
+}
+
+int32_t rs_residual(int64_t number, int64_t out, int64_t volume, int64_t measured, int64_t weights, int32_t shared, int64_t batch,
+                    int64_t norm) {
   rs_check check = RS_CHECK;
   projection p = {.plan = find(&check, number), .batch = batch};
   check_batch(&check, batch);
   if (check.status) return check.status;
   int64_t one = projection_count(p.plan), all = one * batch, in = volume_count(p.plan) * batch;
+  int64_t some = count_weights(&check, one, p.plan->geometry.rows, shared, p.plan->rows_alike, "rows");
   p.output.mode = RS_RESIDUAL;
+  p.output.shared = shared != 0;
   p.output.target = rs_check_floats(&check, out, all, "out");
   p.output.measured = rs_check_floats(&check, measured, all, "measured");
-  p.output.weights = rs_check_floats(&check, weights, one, "weights");
+  p.output.weights = rs_check_floats(&check, weights, some, "weights");
   p.input = rs_check_floats(&check, volume, in, "volume");
   if (norm) p.norm = rs_check_doubles(&check, norm, batch, "norm");
   rs_check_apart(&check, p.output.target, all, p.input, in, "out and volume");
-  rs_check_apart(&check, p.output.target, all, p.output.weights, one, "out and weights");
+  rs_check_apart(&check, p.output.target, all, p.output.weights, some, "out and weights");
   return push(&check, "residual", run_forward, &p);
 }
 
-int32_t rs_update(int64_t number, int64_t volume, int64_t projections, int64_t scale, double relaxation, double minimum, double maximum,
-                  int64_t batch) {
+int32_t rs_update(int64_t number, int64_t volume, int64_t projections, int64_t scale, int32_t shared, double relaxation, double minimum,
+                  double maximum, int64_t batch) {
   rs_check check = RS_CHECK;
   projection p = {.plan = find(&check, number), .batch = batch};
   check_batch(&check, batch);
@@ -243,11 +262,13 @@ int32_t rs_update(int64_t number, int64_t volume, int64_t projections, int64_t s
                            relaxation, minimum, maximum);
   if (check.status) return check.status;
   int64_t one = volume_count(p.plan), all = one * batch, in = projection_count(p.plan) * batch;
+  int64_t some = count_weights(&check, one, p.plan->geometry.shape[RS_Z], shared, p.plan->slices_alike, "slices");
   p.output = (rs_output){.mode = RS_UPDATE, .relaxation = (float)relaxation, .minimum = (float)minimum, .maximum = (float)maximum};
+  p.output.shared = shared != 0;
   p.output.target = rs_check_floats(&check, volume, all, "volume");
-  p.output.weights = rs_check_floats(&check, scale, one, "scale");
+  p.output.weights = rs_check_floats(&check, scale, some, "scale");
   p.input = rs_check_floats(&check, projections, in, "projections");
   rs_check_apart(&check, p.output.target, all, p.input, in, "volume and projections");
-  rs_check_apart(&check, p.output.target, all, p.output.weights, one, "volume and scale");
+  rs_check_apart(&check, p.output.target, all, p.output.weights, some, "volume and scale");
   return push(&check, "update", run_back, &p);
 }

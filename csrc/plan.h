@@ -33,6 +33,8 @@ struct rs_plan {
   int64_t workspace_floats;  // of the family
   float *workspace;          // 64-byte aligned, contents unspecified between calls
   int64_t workspace_pointer; // its allocation
+  int32_t rows_alike;        // of the family: every row has the same sums of A, and output->shared may be set in forward projection
+  int32_t slices_alike;      // the same of slices and back projection
   uint64_t captures;         // a bit for every capture that calls it
   int freed;                 // by its owner; the last of those captures releases it
 };

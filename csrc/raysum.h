@@ -21,7 +21,7 @@
 #define RS_API __attribute__((visibility("default")))
 #endif
 
-#define RS_ABI 6
+#define RS_ABI 7
 #define RS_TRANSFER_BYTES 67108864 // the most bytes that one upload or download moves
 #define RS_MARKS 64 // that a device remembers
 #define RS_OPTIMIZED_TENSORS 64 // the most that one call of rs_tensor_optimize takes
@@ -100,8 +100,9 @@ RS_API int32_t rs_plan_free(int64_t plan); // in queue order
 RS_API int32_t rs_plan_name(int64_t plan, uint8_t *text, int32_t capacity, int32_t *length); // which kernels, for people
 RS_API int32_t rs_forward(int64_t plan, int64_t projections, int64_t volume, int64_t batch, int32_t accumulate); // projections = A volume, or += with accumulate
 RS_API int32_t rs_back(int64_t plan, int64_t volume, int64_t projections, int64_t batch, int32_t accumulate); // volume = A^T projections, or +=; A^T is the transpose in law RS_EXACT only
-RS_API int32_t rs_residual(int64_t plan, int64_t out, int64_t volume, int64_t measured, int64_t weights, int64_t batch, int64_t norm); // out = weights (measured - A volume); norm = sum of (measured - A volume)^2 where weights > 0
-RS_API int32_t rs_update(int64_t plan, int64_t volume, int64_t projections, int64_t scale, double relaxation, double minimum, double maximum, int64_t batch); // volume = clamp(volume + relaxation scale A^T projections)
+RS_API int32_t rs_plan_alike(int64_t plan, int32_t *rows, int32_t *slices); // 1 where all rows (slices) have the same sums of A, so that they can share their weights: `shared` below
+RS_API int32_t rs_residual(int64_t plan, int64_t out, int64_t volume, int64_t measured, int64_t weights, int32_t shared, int64_t batch, int64_t norm); // out = weights (measured - A volume); norm = sum of (measured - A volume)^2 where weights > 0; shared: weights of one row, for all
+RS_API int32_t rs_update(int64_t plan, int64_t volume, int64_t projections, int64_t scale, int32_t shared, double relaxation, double minimum, double maximum, int64_t batch); // volume = clamp(volume + relaxation scale A^T projections); shared: scale of one slice, for all
 
 // Tensors: what networks need. An element is 4 bytes: float32, or int32 (truth values are int32 0 and 1). Shapes in C order; images
 // have their channels last. Unless said otherwise out may be an input, element for element, and must not overlap one in another way.

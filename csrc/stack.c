@@ -46,6 +46,8 @@ static int32_t prepare(rs_plan *plan) {
     release(plan);
     return RS_EMEMORY;
   }
+  plan->rows_alike = rs_stack_alike(&tables->slices_of_row, geometry->rows);
+  plan->slices_alike = rs_stack_alike(&tables->rows_of_slice, geometry->shape[RS_Z]);
   int64_t most = geometry->rows > geometry->shape[RS_Z] ? geometry->rows : geometry->shape[RS_Z];
   tables->block = (int32_t)stack_smaller(STACK_BLOCK, stack_parts(most, RS_LANES) * RS_LANES);
   tables->volume_row = STACK_SPREAD(geometry->shape[RS_X] + 2 * (int64_t)tables->margin);

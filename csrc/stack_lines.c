@@ -49,6 +49,17 @@ void rs_stack_free_matrix(stack_matrix *matrix) {
   free(matrix->weight);
 }
 
+int rs_stack_alike(const stack_matrix *matrix, int32_t rows) {
+  float first = 0;
+  for (int32_t r = 0; r < rows; r++) {
+    float sum = 0;
+    for (int64_t e = matrix->begin[r]; e < matrix->begin[r + 1]; e++) sum += matrix->weight[e];
+    if (r == 0) first = sum;
+    if (sum != first) return 0;
+  }
+  return 1;
+}
+
 static int32_t allocate(stack_matrix *matrix, int64_t rows, int64_t terms) {
   matrix->begin = calloc((size_t)rows + 2, sizeof *matrix->begin);
   matrix->index = malloc((size_t)terms * sizeof *matrix->index);

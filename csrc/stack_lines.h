@@ -28,6 +28,7 @@ void rs_stack_lines(const rs_geometry *geometry, stack_line *line); // all views
 // Detector rows as weighted sums of slices, and the transpose. RS_OK, or RS_EMEMORY: free both then, too.
 int32_t rs_stack_matrices(const rs_geometry *geometry, stack_matrix *slices_of_row, stack_matrix *rows_of_slice);
 void rs_stack_free_matrix(stack_matrix *matrix);
+int rs_stack_alike(const stack_matrix *matrix, int32_t rows); // do all rows have the same sum?
 
 #ifdef __cplusplus
 }

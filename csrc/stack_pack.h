@@ -76,7 +76,7 @@ static void stack_unpack(const stack_target *target, int32_t lane, const float *
     // The lanes' lines are far apart: ask for them all before the first is written.
     for (int32_t i = 0; i < count && lane + k < target->lanes; i += 16) {
       __builtin_prefetch(target->output->target + shift[k] + index[k] + i, 1);
-      if (target->output->weights) __builtin_prefetch(target->output->weights + index[k] + i);
+      if (target->output->weights && !target->output->shared) __builtin_prefetch(target->output->weights + index[k] + i);
       if (target->output->measured) __builtin_prefetch(target->output->measured + shift[k] + index[k] + i);
     }
   }
@@ -89,9 +89,10 @@ static void stack_unpack(const stack_target *target, int32_t lane, const float *
   }
   rs_output output = *target->output;
   for (int k = 0; k < RS_LANES && lane + k < target->lanes; k++) {
-    output.target = target->output->target + shift[k];
-    if (output.measured) output.measured = target->output->measured + shift[k];
-    double sum = rs_output_row(&output, (size_t)index[k], line[k], count);
+    output.target = target->output->target + shift[k] + index[k];
+    if (output.measured) output.measured = target->output->measured + shift[k] + index[k];
+    if (output.weights) output.weights = target->output->weights + (output.shared ? offset : index[k]);
+    double sum = rs_output_row(&output, 0, line[k], count);
     if (squares) squares[lane + k] += sum;
   }
 }

@@ -92,17 +92,23 @@ export interface Operator extends LinearMap {
   /** Which kernels do the work, for people. */
   readonly description: string;
   readonly disposed: boolean;
+  /**
+   * Whether `residual` and `update` take the weights of one row or one slice for all of them: where the kernels know that all have the
+   * same sums of A, as many rows of a parallel beam that lie on the slices. That is less to keep and to read.
+   */
+  readonly alike: { readonly rows: boolean; readonly slices: boolean };
   /** A applied to ones: how much of the volume each ray sees. A new array of shape `rangeShape`. */
   rowSums(): DeviceArray;
   /** A.T applied to ones: how much each voxel is seen. A new array of shape `domainShape`. */
   columnSums(): DeviceArray;
   /**
    * weights * (y - A x), in one pass; `norm` receives the sum of (y - A x)^2 over weights > 0 as one float64 (two elements) for each
-   * batch item. `weights` has the shape of one result. What a SIRT iteration starts with.
+   * batch item. `weights` has the shape of one result, or (1, view, column) where rows are alike. What a SIRT iteration starts with.
    */
   residual(x: DeviceArray, y: DeviceArray, options: ResidualOptions): DeviceArray;
   /**
-   * x = clamp(x + relaxation * scale * A.T r), in one pass. `scale` has the shape of one volume. What a SIRT iteration ends with.
+   * x = clamp(x + relaxation * scale * A.T r), in one pass. `scale` has the shape of one volume, or (1, y, x) where slices are alike.
+   * What a SIRT iteration ends with.
    */
   update(x: DeviceArray, r: DeviceArray, options: UpdateOptions): DeviceArray;
   /** Frees tables and workspace, in queue order. */
@@ -204,6 +210,14 @@ function checkExact(what: string, array: DeviceArray, shape: Shape, device: Devi
     throw new RaysumError("shape", `${what} has the shape ${formatShape(array.shape)}: expected ${formatShape(shape)}`);
 }
 
+/** Checks weights for all rows or slices, or where these are alike for one. Returns 1 if it is one that all share. */
+function checkWeights(what: string, array: DeviceArray, shape: Shape, alike: boolean, device: Device): number {
+  const one: Shape = [1, ...shape.slice(1)];
+  const shared = alike && array instanceof DeviceArray && sameShape(array.shape, one);
+  checkExact(what, array, shared ? one : shape, device);
+  return shared ? 1 : 0;
+}
+
 /**
  * Makes the projection operator of a volume and a beam.
  *
@@ -218,6 +232,9 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
   const device = chosenDevice(options.device);
   const geometry = packGeometry(volume, beam, rules);
   const plan = readInteger((out) => native().rs_plan_create(device.id, geometry, BigInt(geometry.length), out));
+  const [rows, slices] = [new Int32Array(1), new Int32Array(1)];
+  check(native().rs_plan_alike(plan, rows, slices));
+  const alike = Object.freeze({ rows: rows[0] === 1, slices: slices[0] === 1 });
   let disposed = false;
 
   const alive = (): bigint => {
@@ -262,13 +279,13 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     const batch = batchOf("x", x, volumeShape, device);
     const shape = [...batch, ...projectionShape];
     checkExact("y", y, shape, device);
-    checkExact("weights", weights, projectionShape, device);
+    const shared = checkWeights("weights", weights, projectionShape, alike.rows, device);
     if (out) checkExact("out", out, shape, device);
     if (norm) checkExact("norm", norm, [2 * sizeOf(batch)], device);
     const count = BigInt(sizeOf(batch));
     const apply = (result: DeviceArray): DeviceArray => {
       const [to, from, measured] = [result.pointer, x.pointer, y.pointer];
-      check(native().rs_residual(handle, to, from, measured, weights.pointer, count, norm?.pointer ?? 0n));
+      check(native().rs_residual(handle, to, from, measured, weights.pointer, shared, count, norm?.pointer ?? 0n));
       return result;
     };
     return out ? apply(out) : fresh(shape, { device }, apply);
@@ -280,12 +297,13 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     const { scale, relaxation = 1, minimum = Number.NEGATIVE_INFINITY, maximum = Number.POSITIVE_INFINITY } = options;
     const batch = batchOf("x", x, volumeShape, device);
     checkExact("r", r, [...batch, ...projectionShape], device);
-    checkExact("scale", scale, volumeShape, device);
+    const shared = checkWeights("scale", scale, volumeShape, alike.slices, device);
     checkNumber("relaxation", relaxation);
     checkNumber("minimum", minimum);
     checkNumber("maximum", maximum);
     const count = BigInt(sizeOf(batch));
-    check(native().rs_update(handle, x.pointer, r.pointer, scale.pointer, relaxation, minimum, maximum, count));
+    const [to, from] = [x.pointer, r.pointer];
+    check(native().rs_update(handle, to, from, scale.pointer, shared, relaxation, minimum, maximum, count));
     return x;
   };
 
@@ -309,6 +327,7 @@ export function operator(volume: Volume, beam: Beam, options: OperatorOptions = 
     device,
     law: rules.law,
     precision: rules.precision,
+    alike,
     domainShape: volumeShape,
     rangeShape: projectionShape,
     rowSums: () => sums(forward, volumeShape),

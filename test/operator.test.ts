@@ -11,6 +11,7 @@ import {
   translate,
   volume,
 } from "../lib/index.ts";
+import { raysumError } from "./support/errors.ts";
 import { operatorOf } from "./support/operators.ts";
 import { dot, geometryKinds, norm, randomGeometry, relativeL2, seededRandom } from "./support/random.ts";
 import { backModel, forwardModel } from "./support/ray_model.ts";
@@ -277,6 +278,49 @@ describe("laws of the operator", () => {
       }),
     );
   }
+
+  for (const precision of ["float32", "high", "half"] as const)
+    it(
+      `takes the weights of one row or slice for all where these are alike, ${precision}`,
+      balanced(() => {
+        const detectorShape = [40, 22] as const;
+        for (const [rows, slices, shape] of [
+          [true, true, [40, 9, 15]],
+          [false, true, [34, 9, 15]], // three rows above the volume and three below see nothing
+          [true, false, [44, 9, 15]],
+        ] as const) {
+          const angles = { angleCount: 7, detectorShape };
+          using A = operator(volume({ shape }), parallelBeam(angles), { precision });
+          assert.deepEqual(A.alike, { rows, slices });
+          using x = DeviceArray.uniform([2, ...A.domainShape], { seed: 1 });
+          using y = DeviceArray.uniform([2, ...A.rangeShape], { seed: 2 });
+          const whole = (one: DeviceArray, [count, ...rest]: readonly number[]) => {
+            const values = one.readSync();
+            return DeviceArray.from(Array.from({ length: count! }, () => [...values]).flat(), [count!, ...rest]);
+          };
+          using weights = DeviceArray.uniform([1, ...A.rangeShape.slice(1)], { seed: 3, minimum: -0.5 });
+          using scale = DeviceArray.uniform([1, ...A.domainShape.slice(1)], { seed: 4 });
+          using allWeights = whole(weights, A.rangeShape);
+          using allScale = whole(scale, A.domainShape);
+          const residual = (given: DeviceArray) => {
+            using norm = DeviceArray.zeros([4]);
+            using r = A.residual(x, y, { weights: given, norm });
+            return [...r.readSync(), ...new Float64Array(norm.readSync().buffer)];
+          };
+          const update = (given: DeviceArray) => {
+            using updated = x.clone();
+            A.update(updated, y, { scale: given, relaxation: 0.1, minimum: 0.2 });
+            return updated.readSync();
+          };
+          if (rows) assert.deepEqual(residual(weights), residual(allWeights));
+          else assert.throws(() => residual(weights), raysumError("shape", /expected \[40, 7, 22\]/));
+          if (slices) assert.deepEqual(update(scale), update(allScale));
+          else assert.throws(() => update(scale), raysumError("shape", /expected \[44, 9, 15\]/));
+        }
+        using cone = operator(object, beams.cone);
+        assert.deepEqual(cone.alike, { rows: false, slices: false });
+      }),
+    );
 
   it(
     "sees a cropped volume and a cropped beam as parts of the whole",

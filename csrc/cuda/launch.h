@@ -44,7 +44,9 @@ void rs_cuda_table_free(int64_t pointer);
 // other.)
 #define RS_LAUNCH_EARLY(kernel, ...) rs_launch(#kernel, true, kernel, __VA_ARGS__)
 __device__ static inline void rs_await() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#ifdef RS_EMULATION
+  rs_awaits(true);
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
@@ -53,8 +55,14 @@ __device__ static inline void rs_await() {
 #ifdef RS_EMULATION
 #define RS_SHARED(type, name) type *name = (type *)rs_emulated_shared()
 template <typename... P, typename... A>
-int32_t rs_launch(const char *name, bool, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream, A... arguments) {
-  return rs_cuda_status(rs_emulate(grid, block, shared, stream, [=] { kernel(arguments...); }), name);
+int32_t rs_launch(const char *name, bool early, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                  A... arguments) {
+  auto thread = [=] {
+    rs_awaits(!early);
+    kernel(arguments...);
+    rs_must_have_awaited();
+  };
+  return rs_cuda_status(rs_emulate(grid, block, shared, stream, thread), name);
 }
 #else
 #define RS_SHARED(type, name)                              \
@@ -80,16 +88,16 @@ int32_t rs_launch(const char *name, bool early, void (*kernel)(P...), dim3 grid,
 #endif
 
 // What a value meets at target[item + index]: `item` is where a batch item starts in target and measured, `index` counts inside it, as
-// weights do.
+// weights do, but where they are shared: then they lie `skip` before.
 struct rs_met {
   float other, weight; // what is measured or was there before
 };
-__device__ static inline rs_met rs_meet(const rs_output &output, size_t item, size_t index) {
+__device__ static inline rs_met rs_meet(const rs_output &output, size_t item, size_t index, size_t skip = 0) {
   switch (output.mode) {
   case RS_STORE: return {0, 0};
   case RS_ADD: return {output.target[item + index], 0};
-  case RS_RESIDUAL: return {output.measured[item + index], output.weights[index]};
-  default: return {output.target[item + index], output.weights[index]};
+  case RS_RESIDUAL: return {output.measured[item + index], output.weights[index - skip]};
+  default: return {output.target[item + index], output.weights[index - skip]};
   }
 }
 
@@ -140,9 +148,10 @@ __device__ static inline double rs_finish_all(const rs_output &output, size_t it
 }
 
 // The same for rows 0 ... COUNT - 1 of four neighbours each, from index(k) on, of which the first count(k) are there: value(k, j). Where
-// `fours`, target + item, measured + item and weights lie at multiples of 16 bytes.
+// `fours`, target + item, measured + item, weights and weights - skip lie at multiples of 16 bytes.
 template <int COUNT, typename Count, typename Index, typename Value>
-__device__ static inline double rs_finish_fours(const rs_output &output, size_t item, bool fours, Count count, Index index, Value value) {
+__device__ static inline double rs_finish_fours(const rs_output &output, size_t item, size_t skip, bool fours, Count count, Index index,
+                                                Value value) {
   rs_met met[COUNT][4] = {};
   size_t at[COUNT] = {};
   float values[COUNT][4] = {};
@@ -159,12 +168,12 @@ __device__ static inline double rs_finish_fours(const rs_output &output, size_t 
       const float4 other = *reinterpret_cast<const float4 *>(from);
       met[k][0].other = other.x, met[k][1].other = other.y, met[k][2].other = other.z, met[k][3].other = other.w;
       if (output.mode == RS_ADD) continue;
-      const float4 weight = *reinterpret_cast<const float4 *>(output.weights + at[k]);
+      const float4 weight = *reinterpret_cast<const float4 *>(output.weights + (at[k] - skip));
       met[k][0].weight = weight.x, met[k][1].weight = weight.y, met[k][2].weight = weight.z, met[k][3].weight = weight.w;
     } else {
 #pragma unroll
       for (int j = 0; j < 4; j++)
-        if (j < count(k)) met[k][j] = rs_meet(output, item, at[k] + j);
+        if (j < count(k)) met[k][j] = rs_meet(output, item, at[k] + j, skip);
     }
   }
   double squares = 0;

@@ -237,7 +237,7 @@ __device__ static inline void stack_finish(const stack_target &target, const flo
       const size_t item = (size_t)(place.item * target.lanes.item_size), unit = (size_t)(place.unit * target.lanes.unit_step) + column;
       for (int first = 0; first < rows; first += TOGETHER)
         squares += rs_finish_fours<TOGETHER>(
-            target.output, item, fours, [&](int k) { return lines[first + k].width - column; },
+            target.output, item, target.output.shared ? unit - column : 0, fours, [&](int k) { return lines[first + k].width - column; },
             [&](int k) { return unit + lines[first + k].offset; },
             [&](int k, int j) {
               return lines[first + k].scale * tile[((first + k) * STACK_SIDE + column + j) * STACK_TILE_STRIDE<VEC> + l];

@@ -81,9 +81,13 @@ static inline int32_t stack_put_matrix(const rs_plan *plan, const stack_matrix &
 }
 
 // Six pointers.
-static inline int32_t stack_put_rows(const rs_plan *plan, stack_rows *slices_of_row, stack_rows *rows_of_slice, int64_t *pointers) {
+static inline int32_t stack_put_rows(rs_plan *plan, stack_rows *slices_of_row, stack_rows *rows_of_slice, int64_t *pointers) {
   stack_matrix rows = {}, slices = {};
   int32_t status = rs_stack_matrices(&plan->geometry, &rows, &slices);
+  if (!status) {
+    plan->rows_alike = rs_stack_alike(&rows, plan->geometry.rows);
+    plan->slices_alike = rs_stack_alike(&slices, plan->geometry.shape[RS_Z]);
+  }
   if (!status) status = stack_put_matrix(plan, rows, plan->geometry.rows, slices_of_row, pointers);
   if (!status) status = stack_put_matrix(plan, slices, plan->geometry.shape[RS_Z], rows_of_slice, pointers + 3);
   rs_stack_free_matrix(&rows);

@@ -108,6 +108,16 @@ function weights(A: Operator, sums: DeviceArray, mask: DeviceArray | undefined):
   }
 }
 
+/** Of rows or slices that are alike the first is enough: kernels read it from a cache, and it takes no room. */
+function firstIf(alike: boolean, sums: DeviceArray): DeviceArray {
+  if (!alike) return sums;
+  try {
+    return sums.part(0, 1).clone();
+  } finally {
+    sums.dispose();
+  }
+}
+
 /** Calls that a run has queued one after the other. An abort drops these, and nobody else's. */
 interface Queued {
   readonly first: bigint;
@@ -129,8 +139,11 @@ function prepare(A: Operator, y: DeviceArray, options: SirtOptions) {
     else x.fill(0);
     if (volumeMask) x.mulAssign(volumeMask);
     const first = device.record() + 1n;
-    const R = weights(A, volumeMask ? A(volumeMask) : A.rowSums(), projectionMask);
-    const C = weights(A, projectionMask ? A.T(projectionMask) : A.columnSums(), volumeMask);
+    const masked = volumeMask !== undefined || projectionMask !== undefined;
+    const rowSums = volumeMask ? A(volumeMask) : A.rowSums();
+    const R = weights(A, firstIf(A.alike.rows && !masked, rowSums), projectionMask);
+    const columnSums = projectionMask ? A.T(projectionMask) : A.columnSums();
+    const C = weights(A, firstIf(A.alike.slices && !masked, columnSums), volumeMask);
     const r = DeviceArray.empty([...batch, ...A.rangeShape], { device });
     const norms = DeviceArray.empty([MAX_BURST * 2 * sizeOf(batch)], { device }); // float64
     return { x, R, C, r, norms, weights: { first, last: device.record() } as Queued };

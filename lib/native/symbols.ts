@@ -1,6 +1,6 @@
 // Written by csrc/bindings.ts from csrc/raysum.h. Do not edit.
 
-export const RS_ABI = 6;
+export const RS_ABI = 7;
 export const RS_TRANSFER_BYTES = 67108864;
 export const RS_MARKS = 64;
 export const RS_OPTIMIZED_TENSORS = 64;
@@ -293,8 +293,9 @@ export const symbols = {
   rs_plan_name: ["i64", "buffer", "i32", "buffer"],
   rs_forward: ["i64", "i64", "i64", "i64", "i32"],
   rs_back: ["i64", "i64", "i64", "i64", "i32"],
-  rs_residual: ["i64", "i64", "i64", "i64", "i64", "i64", "i64"],
-  rs_update: ["i64", "i64", "i64", "i64", "f64", "f64", "f64", "i64"],
+  rs_plan_alike: ["i64", "buffer", "buffer"],
+  rs_residual: ["i64", "i64", "i64", "i64", "i64", "i32", "i64", "i64"],
+  rs_update: ["i64", "i64", "i64", "i64", "i32", "f64", "f64", "f64", "i64"],
   rs_tensor_fill: ["i32", "i64", "i64", "f64"],
   rs_tensor_cast: ["i32", "i64", "i64", "i64"],
   rs_tensor_map: ["i32", "i32", "i64", "i64", "i64", "f64", "f64"],

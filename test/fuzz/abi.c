@@ -249,10 +249,10 @@ static void project(void) {
   case 1: told(rs_back(number, x, y, count_near(batch), accumulate)); break;
   case 2: {
     int64_t measured = below(3) ? good_pointer(one * batch) : y, weights = good_pointer(one);
-    told(rs_residual(number, y, x, measured, weights, count_near(batch), below(2) ? 0 : pointer_to(8 * batch)));
+    told(rs_residual(number, y, x, measured, weights, below(2), count_near(batch), below(2) ? 0 : pointer_to(8 * batch)));
     break;
   }
-  default: told(rs_update(number, x, y, good_pointer(volume), number_near(1), number_near(-1), number_near(1), count_near(batch)));
+  default: told(rs_update(number, x, y, good_pointer(volume), below(2), number_near(1), number_near(-1), number_near(1), count_near(batch)));
   }
 }
 

@@ -157,6 +157,11 @@ __global__ void two_shuffles(int *out) {
   else
     out[1] = __shfl_sync(~0u, 2, 0);
 }
+__global__ void await_in_some(unsigned threads) { // as rs_launch runs a kernel that is launched early
+  rs_awaits(false);
+  if (threadIdx.x < threads) rs_await();
+  rs_must_have_awaited();
+}
 
 template <class... Parameters, class... Arguments>
 static void expect_failure(const char *words, const char *more, void (*kernel)(Parameters...), Arguments... arguments) {
@@ -177,6 +182,8 @@ static void divergence() {
   expect_failure("thread (32, 0, 0) waits at __syncwarp of lanes 0xffffffff", "thread (33, 0, 0) waits at __syncthreads in",
                  mixed_barriers);
   expect_failure("thread (0, 0, 0) waits at a shuffle", "thread (16, 0, 0) waits at a shuffle", two_shuffles, out);
+  expect_failure("thread (40, 0, 0) of block (0, 0, 0) has returned", "never called rs_await", await_in_some, 40u);
+  DONE(launch(await_in_some, 2, 64, 0, nullptr, 64u));
   int *sums = device_array<int>(1); // the stacks that were left behind are good again
   DONE(launch(sum_block, 1, 1024, 0, nullptr, sums));
   EXPECT(fetch(sums, 1)[0] == 1024 * 1025 / 2);

@@ -32,6 +32,7 @@ struct thread_state {
   int source;
   uint64_t value; // that it brings, then that it takes away
   const rs_arrival *arrival;
+  bool awaits; // kernels before
 };
 struct warp_state {
   uint32_t all, alive;                                 // lanes: of the block, and without those that have returned
@@ -264,6 +265,14 @@ void rs_meet_arrival(const rs_arrival *arrival, uint32_t phase, const char *file
   if (arrival->phase != phase) return;
   self->arrival = arrival;
   meet(RS_ARRIVAL, 0, phase, 0, file, line);
+}
+
+void rs_awaits(bool so) { self->awaits = so; }
+void rs_must_have_awaited() {
+  if (self->awaits || failure[0]) return;
+  int length = snprintf(failure, sizeof failure, "a kernel that is launched early: thread (%u, %u, %u) of block (%u, %u, %u) ", threadIdx.x,
+                        threadIdx.y, threadIdx.z, blockIdx.x, blockIdx.y, blockIdx.z);
+  snprintf(failure + length, sizeof failure - (size_t)length, "has returned and never called rs_await");
 }
 
 const char *rs_run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread) {

@@ -77,6 +77,10 @@ template <class T> static inline T __shfl_xor_sync(unsigned mask, T value, int b
 }
 #undef RS_HERE
 
+// A thread notes whether it waited for the kernels before. Where it had to and has not, the grid fails.
+void rs_awaits(bool so);
+void rs_must_have_awaited();
+
 // Runs a block after the other on the calling thread. Returns an empty string, or what went wrong.
 const char *rs_run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread);
 
