@@ -103,11 +103,11 @@ export interface Operator extends LinearMap {
   columnSums(): DeviceArray;
   /**
    * weights * (y - A x), in one pass; `norm` receives the sum of (y - A x)^2 over weights > 0 as one float64 (two elements) for each
-   * batch item. `weights` has the shape of one result, or (1, view, column) where rows are alike. What a SIRT iteration starts with.
+   * batch item. `weights` has the shape of one result, or (view, column) where rows are alike. What a SIRT iteration starts with.
    */
   residual(x: DeviceArray, y: DeviceArray, options: ResidualOptions): DeviceArray;
   /**
-   * x = clamp(x + relaxation * scale * A.T r), in one pass. `scale` has the shape of one volume, or (1, y, x) where slices are alike.
+   * x = clamp(x + relaxation * scale * A.T r), in one pass. `scale` has the shape of one volume, or (y, x) where slices are alike.
    * What a SIRT iteration ends with.
    */
   update(x: DeviceArray, r: DeviceArray, options: UpdateOptions): DeviceArray;
@@ -212,7 +212,7 @@ function checkExact(what: string, array: DeviceArray, shape: Shape, device: Devi
 
 /** Checks weights for all rows or slices, or where these are alike for one. Returns 1 if it is one that all share. */
 function checkWeights(what: string, array: DeviceArray, shape: Shape, alike: boolean, device: Device): number {
-  const one: Shape = [1, ...shape.slice(1)];
+  const one = shape.slice(1);
   const shared = alike && array instanceof DeviceArray && sameShape(array.shape, one);
   checkExact(what, array, shared ? one : shape, device);
   return shared ? 1 : 0;

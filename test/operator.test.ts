@@ -283,25 +283,24 @@ describe("laws of the operator", () => {
     it(
       `takes the weights of one row or slice for all where these are alike, ${precision}`,
       balanced(() => {
-        const detectorShape = [40, 22] as const;
-        for (const [rows, slices, shape] of [
-          [true, true, [40, 9, 15]],
-          [false, true, [34, 9, 15]], // three rows above the volume and three below see nothing
-          [true, false, [44, 9, 15]],
+        const beam = parallelBeam({ angleCount: 7, detectorShape: [40, 22] });
+        for (const [rows, slices, shape, law] of [
+          [true, true, [40, 9, 15], "exact"],
+          [true, true, [40, 9, 15], "astra"], // on a GPU: kernels of the CPU do not know
+          [false, true, [34, 9, 15], "exact"], // three rows above the volume and three below see nothing
+          [true, false, [44, 9, 15], "exact"],
         ] as const) {
-          const angles = { angleCount: 7, detectorShape };
-          using A = operator(volume({ shape }), parallelBeam(angles), { precision });
-          assert.deepEqual(A.alike, { rows, slices });
+          using A = operator(volume({ shape }), beam, { precision, law });
+          if (law === "exact" || A.device.name !== "cpu") assert.deepEqual(A.alike, { rows, slices });
+          else assert.deepEqual(A.alike, { rows: false, slices: false });
           using x = DeviceArray.uniform([2, ...A.domainShape], { seed: 1 });
           using y = DeviceArray.uniform([2, ...A.rangeShape], { seed: 2 });
-          const whole = (one: DeviceArray, [count, ...rest]: readonly number[]) => {
-            const values = one.readSync();
-            return DeviceArray.from(Array.from({ length: count! }, () => [...values]).flat(), [count!, ...rest]);
-          };
-          using weights = DeviceArray.uniform([1, ...A.rangeShape.slice(1)], { seed: 3, minimum: -0.5 });
-          using scale = DeviceArray.uniform([1, ...A.domainShape.slice(1)], { seed: 4 });
-          using allWeights = whole(weights, A.rangeShape);
-          using allScale = whole(scale, A.domainShape);
+          using weights = DeviceArray.uniform(A.rangeShape.slice(1), { seed: 3, minimum: -0.5 });
+          using scale = DeviceArray.uniform(A.domainShape.slice(1), { seed: 4 });
+          using zeros = DeviceArray.zeros(A.rangeShape);
+          using zeroVolume = DeviceArray.zeros(A.domainShape);
+          using allWeights = zeros.add(weights);
+          using allScale = zeroVolume.add(scale);
           const residual = (given: DeviceArray) => {
             using norm = DeviceArray.zeros([4]);
             using r = A.residual(x, y, { weights: given, norm });
@@ -312,10 +311,10 @@ describe("laws of the operator", () => {
             A.update(updated, y, { scale: given, relaxation: 0.1, minimum: 0.2 });
             return updated.readSync();
           };
-          if (rows) assert.deepEqual(residual(weights), residual(allWeights));
+          if (A.alike.rows) assert.deepEqual(residual(weights), residual(allWeights));
           else assert.throws(() => residual(weights), raysumError("shape", /expected \[40, 7, 22\]/));
-          if (slices) assert.deepEqual(update(scale), update(allScale));
-          else assert.throws(() => update(scale), raysumError("shape", /expected \[44, 9, 15\]/));
+          if (A.alike.slices) assert.deepEqual(update(scale), update(allScale));
+          else assert.throws(() => update(scale), raysumError("shape", /expected \[4[04], 9, 15\]/));
         }
         using cone = operator(object, beams.cone);
         assert.deepEqual(cone.alike, { rows: false, slices: false });

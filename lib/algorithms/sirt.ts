@@ -112,7 +112,7 @@ function weights(A: Operator, sums: DeviceArray, mask: DeviceArray | undefined):
 function firstIf(alike: boolean, sums: DeviceArray): DeviceArray {
   if (!alike) return sums;
   try {
-    return sums.part(0, 1).clone();
+    return sums.part(0, 1).reshape(sums.shape.slice(1)).clone();
   } finally {
     sums.dispose();
   }
