@@ -96,7 +96,7 @@ static int64_t pointer_to(int64_t size) {
   for (int i = 0; i < array_count && a->bytes < size; i++) a = &arrays[i]; // one that fits, where there is one
   if (kind >= 232) return a->pointer ^ (int64_t)(UINT64_C(1) << below(64));
   if (kind >= 228) return a->pointer + (int64_t)below(16);
-  if (kind >= 200 && a->bytes >= size) return a->pointer + (a->bytes - size) / 8 * 8; // its last elements
+  if (kind >= 200 && size >= 0 && a->bytes >= size) return a->pointer + (a->bytes - size) / 8 * 8; // its last elements
   return a->pointer;
 }
 
